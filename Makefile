@@ -1,0 +1,52 @@
+# The commands of this project; `make help` lists them. Everything runs in an environment built from the lock.
+#   PYTHON=/path/to/python3.X   build the environment with this interpreter
+#   VENV=folder                 where the environment is (default .venv)
+#   ARGS="…"                    further arguments for pytest, the demo or the benchmarks
+
+SHELL := /bin/sh
+PYTHON ?=
+VENV ?= .venv
+ARGS ?=
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-all lint format types docs bench lock clean
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
+
+venv:  ## build the environment, if the lock changed or there is none
+	@scripts/make-venv.sh '$(VENV)' '$(PYTHON)'
+
+demo: venv  ## serve model_repository/ on a real tritonserver, send good and hostile requests, print each outcome
+	@$(RUN) examples/demo/demo.py $(ARGS)
+
+test: venv  ## all tests, the real-server ones and every code block of the documentation included
+	@$(RUN) -m pytest $(ARGS)
+
+test-all:  ## all tests on each of Python 3.10 to 3.13 that is found
+	@scripts/test-all.sh $(ARGS)
+
+lint: venv  ## ruff: rules and format
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+
+format: venv  ## let ruff rewrite what it can
+	@$(RUN) -m ruff check --fix
+	@$(RUN) -m ruff format
+
+types: venv  ## mypy, strict
+	@$(RUN) -m mypy
+
+docs: venv  ## run every code block of README and docs
+	@$(RUN) -m pytest tests/docs $(ARGS)
+
+bench: venv  ## measure a guarded model against the same model bare, on a real tritonserver
+	@$(RUN) -m benchmarks $(ARGS)
+
+lock:  ## write requirements/dev.lock anew (ARGS=--upgrade takes the newest versions)
+	@python=$$(scripts/find-python.sh '$(PYTHON)') && scripts/lock.sh "$$python" $(ARGS)
+
+clean:  ## remove the environments and everything that was generated
+	rm -rf .venv .venv-3.* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests examples model_repository benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,205 @@
+"""Serve model_repository/ on a real tritonserver and show what hostile requests get.
+
+Sends the 360 held-out digits over gRPC and HTTP, then one hostile request after the other, each together with good
+requests to the same model, and compares every answer with what was promised.
+
+Exit status: 0 everything came as promised, 1 something did not, 2 there is no usable tritonserver, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from cases import Case, hostile_cases
+from report import CaseRow, DigitsRow, as_json, judge, print_digits, print_rows
+from rich.console import Console
+from wire import Answer, Grpc, GrpcStream, Http, Request, Wire
+
+from safe_triton.errors import IncompatibleEnvironmentError, ServerError, ServerNotFoundError
+from safe_triton.server import StartProgress, TritonServer, locate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.status import Status
+
+HERE = Path(__file__).resolve().parent
+REPOSITORIES = (HERE.parents[1] / "model_repository", HERE / "repository")
+HELD_OUT = HERE.parent / "train_digits" / "held_out.npz"
+KEPT_LOG = Path("demo-server.log")
+IN_FLIGHT = 32
+"""Digits in flight at a time: enough for the batcher to put requests of several clients together."""
+
+
+async def send_digits(wire: Wire, counter: Grpc) -> DigitsRow:
+    """Send every held-out digit in a request of its own."""
+    with np.load(HELD_OUT, allow_pickle=False) as held_out:
+        pixels, labels = held_out["pixels"].astype(np.float32), held_out["labels"]
+    turn = asyncio.Semaphore(IN_FLIGHT)
+
+    async def send(image: np.ndarray) -> Answer:
+        async with turn:
+            return await wire.send(Request("digits", {"PIXELS": image[np.newaxis]}))
+
+    before, _ = await counter.batch_counts("digits")
+    started_s = time.perf_counter()
+    answers = await asyncio.gather(*(send(image) for image in pixels))
+    took_s = time.perf_counter() - started_s
+    after, _ = await counter.batch_counts("digits")
+    right = sum(
+        answer.code == "OK" and int(answer.outputs["LABEL"][0, 0]) == label
+        for answer, label in zip(answers, labels.tolist(), strict=True)
+    )
+    return DigitsRow(wire.name, len(labels), right / len(labels), len(labels) / took_s, after - before)
+
+
+async def send_case(case: Case, wire: Wire, counter: Grpc) -> CaseRow:
+    """Send one hostile request amid good ones, and judge what came back."""
+    alone = await wire.send(case.good)
+    before = await counter.batch_counts(case.good.model)
+    # The hostile one goes in the middle: good requests arrive before it and after it.
+    sending = [wire.send(case.good) for _ in range(case.neighbours)]
+    sending.insert(case.neighbours // 2, wire.send(case.hostile))
+    answers = await asyncio.gather(*sending)
+    answer = answers.pop(case.neighbours // 2)
+    executions = None
+    if case.one_execute:
+        after = await counter.batch_counts(case.good.model)
+        rows = after[1] - before[1]
+        executions = after[0] - before[0] if rows == case.neighbours + 1 else 0
+    return judge(case, wire.name, answer, answers, alone.outputs, executions)
+
+
+async def talk(server: TritonServer, status: Status) -> tuple[list[DigitsRow], list[CaseRow]]:
+    """Send everything over both protocols."""
+    http, grpc, stream = Http(server.http_url), Grpc(server.grpc_url), GrpcStream(server.grpc_url)
+    try:
+        digits, rows = [], []
+        for wire in (grpc, http):
+            status.update(f"sending the held-out digits over {wire.name}")
+            digits.append(await send_digits(wire, grpc))
+        for case in hostile_cases():
+            status.update(f"sending: {case.sent}")
+            rows += [await send_case(case, wire, grpc) for wire in ((stream,) if case.is_stream else (grpc, http))]
+        return digits, rows
+    finally:
+        for wire in (http, grpc, stream):
+            await wire.close()
+
+
+def check_log(rows: list[CaseRow], log: str) -> None:
+    """Add a problem to every failure whose id an operator would not find in the server's log."""
+    for row in rows:
+        if row.message.startswith("model failed (id "):
+            error_id = row.message.removeprefix("model failed (id ").rstrip(")")
+            if error_id not in log:
+                row.problems.append(f"id {error_id} is not in the server's log")
+
+
+def run(console: Console, keep_log: bool) -> tuple[list[DigitsRow], list[CaseRow], dict[str, Any]]:
+    """Start the server, send everything, stop the server.
+
+    Raises:
+        ServerError: there is no server, or it did not become ready.
+    """
+    started_s = time.monotonic()
+    installation = locate()
+    with console.status("starting tritonserver") as status:
+        console.print(
+            f"tritonserver {installation.release} ({installation.source}), Python {installation.python_version}"
+        )
+
+        def show(progress: StartProgress) -> None:
+            status.update(f"starting tritonserver: {progress.models_ready} models ready, {progress.elapsed_s:.0f} s")
+
+        server = TritonServer(REPOSITORIES, installation=installation, on_progress=show)
+        try:
+            server.start()
+            ready_s = time.monotonic() - started_s
+            console.print(f"ready after {ready_s:.1f} s with the models of {len(REPOSITORIES)} repositories")
+            digits, rows = asyncio.run(talk(server, status))
+            check_log(rows, server.log_text())
+        finally:
+            status.update("stopping tritonserver")
+            server.stop()
+            if keep_log:
+                KEPT_LOG.write_text(server.log_text(), encoding="utf-8")
+    about = {
+        "release": installation.release,
+        "source": installation.source,
+        "python": installation.python_version,
+        "ready_s": round(ready_s, 2),
+        "total_s": round(time.monotonic() - started_s, 2),
+    }
+    return digits, rows, about
+
+
+def finish(console: Console, digits: list[DigitsRow], rows: list[CaseRow], about: Mapping[str, Any]) -> int:
+    """Name everything that did not come as promised and return the exit status."""
+    wrong = [f"digits over {row.protocol}: accuracy {row.accuracy:.4f}" for row in digits if not row.is_promised]
+    wrong += [f"{row.sent}, {row.protocol}: {'; '.join(row.problems)}" for row in rows if row.problems]
+    for line in wrong:
+        console.print(f"not as promised: {line}", style="bold red", markup=False, highlight=False)
+    if not wrong:
+        console.print(f"all {len(digits) + len(rows)} outcomes as promised, in {about['total_s']:.1f} s", style="green")
+    return 1 if wrong else 0
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    lines = (__doc__ or "").strip().split("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="demo.py",
+        description=lines[0],
+        epilog="\n\n".join(lines[1:]),
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="what to print (default: table)")
+    parser.add_argument("--no-color", action="store_true", help="no colours, as with NO_COLOR=1 in the environment")
+    parser.add_argument("--keep-log", action="store_true", help=f"leave the server's log in ./{KEPT_LOG}")
+    return parser.parse_args(arguments)
+
+
+def interrupt(_signal: int, _frame: object) -> NoReturn:
+    """Make SIGTERM what Ctrl-C is, so that the server is stopped."""
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo and return its exit status."""
+    options = parse(arguments)
+    signal.signal(signal.SIGTERM, interrupt)
+    # Progress and remarks to standard error: with --format json, standard output is JSON and nothing else.
+    console = Console(stderr=options.format == "json", no_color=options.no_color or None)
+    if not console.is_terminal:
+        console.width = 160
+    try:
+        digits, rows, about = run(console, options.keep_log)
+    except (ServerNotFoundError, IncompatibleEnvironmentError) as error:
+        console.print(str(error), style="bold red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except ServerError as error:
+        console.print(str(error), style="bold red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; the server was stopped")
+        return 130
+    if options.format == "json":
+        ok = not any(row.problems for row in rows) and all(row.is_promised for row in digits)
+        print(json.dumps(as_json(digits, rows, about, ok), indent=2))
+    else:
+        print_digits(console, digits)
+        print_rows(console, rows)
+    return finish(console, digits, rows, about)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

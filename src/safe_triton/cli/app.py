@@ -1,0 +1,85 @@
+"""The commands: what they take, what they print, how they exit."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from safe_triton import __version__
+from safe_triton.cli import serve
+from safe_triton.errors import ServerError
+from safe_triton.policy.defaults import DEFAULTS
+from safe_triton.server import locate as locate_server
+
+app = typer.Typer(
+    help="Run NVIDIA Triton's Python-backend models safely.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(str, enum.Enum):
+    """How results are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
+
+
+@app.command()
+def locate(output: FormatOption = Format.TEXT) -> None:
+    """Show which tritonserver would be used, and for which Python environment.
+
+    Exits with 1, and says what to install, if there is none that can work here.
+    """
+    try:
+        installation = locate_server()
+    except ServerError as error:
+        if output is Format.JSON:
+            _print_json({"error": error.message, "reason": error.reason})
+        else:
+            # Not through rich: a path must not be read as markup or broken across lines.
+            typer.echo(f"safe-triton: {error.message}", err=True)
+        raise typer.Exit(1) from None
+    fields = dataclasses.asdict(installation)
+    fields["library_path"] = [str(folder) for folder in installation.library_path]
+    if output is Format.JSON:
+        _print_json({name: value if isinstance(value, list) else str(value) for name, value in fields.items()})
+        return
+    for name, value in fields.items():
+        for number, part in enumerate(value if isinstance(value, list) else [value]):
+            typer.echo(f"{'' if number else name.replace('_', ' '):<18}{part}")
+
+
+@app.command()
+def limits(output: FormatOption = Format.TEXT) -> None:
+    """Print the default limits: what holds where a model declares nothing."""
+    if output is Format.JSON:
+        _print_json([dataclasses.asdict(row) for row in DEFAULTS])
+        return
+    table = Table("limit", "default", "unit", "why", title="Default limits")
+    for row in DEFAULTS:
+        table.add_row(row.name, f"{row.value:,}" if isinstance(row.value, int) else row.value, row.unit, row.reason)
+    Console().print(table)
+
+
+@app.command()
+def version() -> None:
+    """Print the version of safe_triton."""
+    typer.echo(__version__)
+
+
+serve.register(app)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2))

@@ -1,0 +1,230 @@
+"""The error tree. Each class says what its *caller* can do; each instance carries a stable reason slug.
+
+::
+
+    SafeTritonError                      reason, code
+    ├── RequestError          INVALID_ARG  the client changes its request; text reaches the client
+    │   ├── LimitExceededError             limit.*      above a declared limit
+    │   ├── SignatureError                 input.*      names, dtypes and shapes against config.pbtxt
+    │   ├── ContentError                   content.*    payload: UTF-8, JSON, finite, value range
+    │   └── ParameterError                 parameter.*  request parameters
+    ├── DeadlineExceededError UNAVAILABLE  the client retries later or asks for less
+    ├── ModelError            (chosen)     the author's answer to a client, text and code kept
+    ├── ModelFailedError      INTERNAL     a client sees only the id; details are in the server's log
+    │   └── OutputError                    output.*     what the author returned breaks config.pbtxt or a limit
+    ├── LoadError             INTERNAL     the author or operator changes a declaration; one line, no paths
+    │   ├── PolicyError                    policy.*     a declaration that is wrong in itself or in conflict
+    │   ├── ConfigError                    config.*     Triton's model configuration
+    │   ├── ConditionError                 condition.*  a declared load condition does not hold
+    │   ├── ConfinementError               confinement.* what was required cannot be enforced here
+    │   └── EnvironmentMissingError        environment.* a package or release that a declaration needs
+    ├── PathError             INVALID_ARG  path.*       a name that would leave its root, or is no plain file
+    └── ServerError           UNAVAILABLE  the operator installs or starts something; never sent to a client
+        ├── ServerNotFoundError            server.not_found
+        ├── IncompatibleEnvironmentError   server.incompatible
+        ├── ServerStartError               server.start
+        └── ModelLoadError                 server.load
+
+    DeadlineExceeded (BaseException)     raised inside the author's code by the watchdog; see ``runtime``
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+TRITON_CODES = (
+    "UNKNOWN",
+    "INTERNAL",
+    "NOT_FOUND",
+    "INVALID_ARG",
+    "UNAVAILABLE",
+    "UNSUPPORTED",
+    "ALREADY_EXISTS",
+    "CANCELLED",
+)
+"""Error codes of ``pb_utils.TritonError``.
+
+HTTP status: INTERNAL 500, NOT_FOUND 404, UNAVAILABLE 503, UNSUPPORTED 501, others 400.
+"""
+
+
+class SafeTritonError(Exception):
+    """Root of everything that this package raises on purpose.
+
+    Args:
+        message: one line that is safe for the reader this class names.
+        reason: stable slug such as ``limit.batch_size``; the class's own default when left out.
+    """
+
+    code: str = "INTERNAL"
+    default_reason: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.default_reason
+
+
+class RequestError(SafeTritonError):
+    """A request that the client has to change; its text reaches the client and names reason, values and place."""
+
+    code = "INVALID_ARG"
+    default_reason = "request.invalid"
+
+
+class LimitExceededError(RequestError):
+    """A request above a declared limit.
+
+    Args:
+        reason: ``limit.<name>``.
+        actual: what came.
+        allowed: the bound.
+        place: where in the request, such as ``inputs['X'].shape[1]``.
+    """
+
+    default_reason = "limit.exceeded"
+
+    def __init__(self, reason: str, actual: float, allowed: float, place: str) -> None:
+        super().__init__(f"{reason}: {actual} > {allowed} at {place}", reason=reason)
+
+
+class SignatureError(RequestError):
+    """Names, dtypes or shapes that break the model's configuration."""
+
+    default_reason = "input.signature"
+
+
+class ContentError(RequestError):
+    """A payload that breaks a declared rule: UTF-8, JSON, finite values, value range."""
+
+    default_reason = "content.invalid"
+
+
+class ParameterError(RequestError):
+    """A request parameter that is unknown, missing or outside its declaration."""
+
+    default_reason = "parameter.invalid"
+
+
+class DeadlineExceededError(SafeTritonError):
+    """The author's code did not come back within its deadline; the client may retry later."""
+
+    code = "UNAVAILABLE"
+    default_reason = "deadline.exceeded"
+
+
+class ModelError(SafeTritonError):
+    """An author's answer to a client: text and code reach the client.
+
+    Absolute paths are removed from the text and its length is capped before it leaves.
+
+    Args:
+        message: what the client should read.
+        code: one of :data:`TRITON_CODES`.
+
+    Raises:
+        ValueError: ``code`` is not one of Triton's.
+    """
+
+    default_reason = "model.error"
+
+    def __init__(self, message: str, *, code: str = "INVALID_ARG") -> None:
+        if code not in TRITON_CODES:
+            raise ValueError(f"code {code!r} is not one of {', '.join(TRITON_CODES)}")
+        super().__init__(message)
+        self.code = code
+
+
+class ModelFailedError(SafeTritonError):
+    """The author's code failed; a client sees ``model failed (id …)`` and the log has the rest under that id."""
+
+    default_reason = "model.failed"
+
+
+class OutputError(ModelFailedError):
+    """What the author's code returned breaks config.pbtxt or a declared limit; the details stay in the log."""
+
+    default_reason = "output.invalid"
+
+
+class LoadError(SafeTritonError):
+    """A model that refuses to load: one line without host paths, since the load API shows it to clients."""
+
+    default_reason = "load.failed"
+
+
+class PolicyError(LoadError):
+    """A declaration that is wrong in itself, or in conflict with the model's configuration."""
+
+    default_reason = "policy.invalid"
+
+
+class ConfigError(LoadError):
+    """A model configuration that this package cannot serve."""
+
+    default_reason = "config.invalid"
+
+
+class ConditionError(LoadError):
+    """A declared load condition (model root, environment, device) that does not hold."""
+
+    default_reason = "condition.unmet"
+
+
+class ConfinementError(LoadError):
+    """A confinement that is required and cannot be enforced here."""
+
+    default_reason = "confinement.unavailable"
+
+
+class EnvironmentMissingError(LoadError):
+    """A package or Triton release that a declaration needs and this environment lacks."""
+
+    default_reason = "environment.missing"
+
+
+class PathError(SafeTritonError):
+    """A file name that would leave its root, or does not name a plain file; the text never holds a host path."""
+
+    code = "INVALID_ARG"
+    default_reason = "path.refused"
+
+
+class ServerError(SafeTritonError):
+    """A server that cannot be found, started or told something; read by operators, never sent to a client."""
+
+    code = "UNAVAILABLE"
+    default_reason = "server.error"
+
+
+class ServerNotFoundError(ServerError):
+    """No tritonserver here; the message holds the install command."""
+
+    default_reason = "server.not_found"
+
+
+class IncompatibleEnvironmentError(ServerError):
+    """A tritonserver that cannot work with this Python environment; the message holds the fix."""
+
+    default_reason = "server.incompatible"
+
+
+class ServerStartError(ServerError):
+    """tritonserver did not become ready; the message holds the reason from its log."""
+
+    default_reason = "server.start"
+
+
+class ModelLoadError(ServerError):
+    """The load API refused a model; the message holds the server's text."""
+
+    default_reason = "server.load"
+
+
+class DeadlineExceeded(BaseException):
+    """Raised inside the author's code when its soft deadline has passed.
+
+    Named like ``asyncio.CancelledError``: an interruption, not a failure. A ``BaseException``, so that
+    ``except Exception`` does not swallow it; ``finally`` blocks run. It is answered as
+    :class:`DeadlineExceededError`.
+    """

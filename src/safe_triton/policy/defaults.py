@@ -1,0 +1,76 @@
+"""The table of default limits: value, unit, reason. Where nothing is declared, these hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class DefaultLimit:
+    """One row: a field of ``Limits``, its default, the unit, the least value allowed, and why."""
+
+    name: str
+    value: int | str
+    unit: str
+    minimum: int
+    reason: str
+
+
+DEFAULTS: tuple[DefaultLimit, ...] = (
+    DefaultLimit(
+        "max_batch_size",
+        "config",
+        "rows per request",
+        1,
+        "config.pbtxt's max_batch_size; 1 for a model without batching",
+    ),
+    DefaultLimit(
+        "max_sequence_length",
+        1 << 28,
+        "elements along the sequence axis",
+        1,
+        "no tighter than max_elements: only the author knows which axis is a sequence",
+    ),
+    DefaultLimit("max_inputs", 64, "tensors per request", 1, "real models have a handful; bounds the work per request"),
+    DefaultLimit(
+        "max_input_bytes", 256 * MIB, "bytes per input", 1, "a batch of large images fits, a memory bomb does not"
+    ),
+    DefaultLimit(
+        "max_request_bytes", 256 * MIB, "bytes of all inputs", 1, "one request may not hold more than one large input"
+    ),
+    DefaultLimit("max_elements", 1 << 28, "elements per input", 1, "256 MiB of one-byte elements"),
+    DefaultLimit(
+        "max_strings", 1 << 20, "BYTES elements per input", 1, "each becomes a Python object of at least 33 bytes"
+    ),
+    DefaultLimit("max_string_bytes", 16 * MIB, "bytes per BYTES element", 1, "a document or an encoded image fits"),
+    DefaultLimit("max_parameters", 64, "parameters per request", 0, "bounds the JSON that is parsed per request"),
+    DefaultLimit(
+        "max_parameter_bytes", 4 * KIB, "bytes per parameter, name and value", 1, "parameters are settings, not payload"
+    ),
+    DefaultLimit("max_id_length", 256, "characters of a request or correlation id", 1, "ids are written to logs"),
+    DefaultLimit(
+        "max_output_bytes",
+        256 * MIB,
+        "bytes of all outputs of one response",
+        1,
+        "shared memory is shared by all models",
+    ),
+    DefaultLimit(
+        "deadline_ms", 30_000, "milliseconds of the author's code per call", 1, "a client has given up by then"
+    ),
+    DefaultLimit(
+        "hard_deadline_grace_ms",
+        5_000,
+        "milliseconds after deadline_ms",
+        1,
+        "time for finally blocks before the process ends",
+    ),
+    DefaultLimit(
+        "load_deadline_ms", 600_000, "milliseconds of load()", 1, "large weights load in minutes, a hang never ends"
+    ),
+)
+
+BY_NAME = {row.name: row for row in DEFAULTS}

@@ -1,0 +1,165 @@
+"""``infer_batch(inputs)``: requests of equal shape concatenated on axis 0 and split again afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from safe_triton.errors import DeadlineExceeded, OutputError
+from safe_triton.runtime.forms.engine import Engine, Execute
+from safe_triton.validation.outputs import not_a_mapping
+
+Member = tuple[int, dict[str, Any], int]
+
+
+class BatchExecution:
+    """Runs ``infer_batch`` over groups of requests.
+
+    Requests whose inputs have the same names and the same shapes apart from axis 0 form a group; a group never has
+    more rows than a single request may have. Responses keep the order of the requests.
+
+    Args:
+        engine: the parts of the request path.
+        infer_batch: the author's bound method.
+    """
+
+    def __init__(self, engine: Engine, infer_batch: Callable[[dict[str, Any]], Any]) -> None:
+        self._engine = engine
+        self._plan = engine.plan
+        self._stats = engine.stats
+        self._slot = engine.watchdog.slot
+        self._answer = engine.outcomes.answer
+        self._infer_batch = infer_batch
+        self._tensor, self._response = engine.backend.Tensor, engine.backend.InferenceResponse
+        self._check_outputs = engine.plan.check_outputs
+        self._outcomes = engine.stats.outcomes
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request exactly once; never raises."""
+        responses: list[Any] = [None] * len(requests)
+        stats = self._stats
+        first, execution_before = monotonic(), stats.execution_s
+        try:
+            for members in self._groups(requests, responses):
+                for chunk in _chunks(members, self._plan.max_batch_rows):
+                    self._run(responses, chunk)
+        except BaseException as error:
+            self._slot[0] = 0.0
+            failed = self._answer(error)
+            return [failed if response is None else response for response in responses]
+        stats.guard_s += monotonic() - first - (stats.execution_s - execution_before)
+        return responses
+
+    def _groups(self, requests: list[Any], responses: list[Any]) -> Iterable[list[Member]]:
+        groups: dict[Any, list[Member]] = {}
+        check_request, member_of = self._plan.check_request, self._member_of
+        for index, request in enumerate(requests):
+            try:
+                inputs = check_request(request)
+                key, rows = member_of(inputs)
+            except BaseException as error:
+                responses[index] = self._answer(error)
+            else:
+                groups.setdefault(key, []).append((index, inputs, rows))
+        return groups.values()
+
+    def _member_of(self, inputs: dict[str, Any]) -> tuple[Any, int]:
+        """Return what has to be equal within a group, and the request's rows."""
+        if len(inputs) == 1:
+            ((name, array),) = inputs.items()
+            shape = array.shape
+            return (name, *shape[1:]), shape[0]
+        return (*inputs, *[array.shape[1:] for array in inputs.values()]), self._engine.rows_of(inputs)
+
+    def _call(self, inputs: dict[str, Any]) -> Any:
+        slot, stats = self._slot, self._stats
+        start = monotonic()
+        if start >= slot[1]:
+            self._engine.watchdog.rearm()
+        slot[0] = start
+        try:
+            return self._infer_batch(inputs)
+        finally:
+            slot[0] = 0.0
+            stats.execution_s += monotonic() - start
+
+    def _run(self, responses: list[Any], members: list[Member]) -> None:
+        if len(members) == 1:
+            self._run_alone(responses, members[0])
+            return
+        try:
+            joined = {name: np.concatenate([inputs[name] for _, inputs, _ in members]) for name in members[0][1]}
+            outputs = self._call(joined)
+        except BaseException as error:
+            self._slot[0] = 0.0
+            # After a deadline nothing runs again: its time is spent.
+            if self._engine.isolates and not isinstance(error, DeadlineExceeded):
+                for member in members:
+                    self._run_alone(responses, member)
+            else:
+                self._fail(responses, members, error)
+            return
+        try:
+            self._check_rows(outputs, sum(rows for _, _, rows in members))
+        except OutputError as error:
+            self._fail(responses, members, error)
+            return
+        start = 0
+        for member in members:
+            stop = start + member[2]
+            try:
+                self._respond(responses, member, {name: array[start:stop] for name, array in outputs.items()})
+            except BaseException as error:
+                responses[member[0]] = self._answer(error)
+            start = stop
+
+    def _run_alone(self, responses: list[Any], member: Member) -> None:
+        try:
+            self._respond(responses, member, self._call(member[1]))
+        except BaseException as error:
+            self._slot[0] = 0.0
+            responses[member[0]] = self._answer(error)
+
+    def _respond(self, responses: list[Any], member: Member, outputs: Any) -> None:
+        index, _, rows = member
+        tensor = self._tensor
+        checked = self._check_outputs(outputs, rows)
+        responses[index] = self._response([tensor(name, array) for name, array in checked])
+        self._outcomes["ok"] += 1
+
+    def _fail(self, responses: list[Any], members: list[Member], error: BaseException) -> None:
+        for index, _, _ in members:
+            responses[index] = self._answer(error)
+
+    def _check_rows(self, outputs: Any, total: int) -> None:
+        """Reject outputs with other rows than came in: split, they would hand one client another's answer."""
+        if not isinstance(outputs, Mapping):
+            raise not_a_mapping(outputs)
+        for name in self._plan.outputs:
+            array = outputs.get(name)
+            got = f"{array.shape[0]} rows" if isinstance(array, np.ndarray) and array.ndim else type(array).__name__
+            if got != f"{total} rows":
+                raise OutputError(
+                    f"output.batch: {got}, expected {total} rows at outputs['{name}']", reason="output.batch"
+                )
+
+
+def compile_infer_batch(engine: Engine, infer_batch: Callable[[dict[str, Any]], Any]) -> Execute:
+    """Compile ``execute`` for ``infer_batch``; see :class:`BatchExecution`."""
+    return BatchExecution(engine, infer_batch).execute
+
+
+def _chunks(members: list[Member], max_rows: int) -> list[list[Member]]:
+    """Split a group so that no chunk has more rows than a single request may have."""
+    chunks: list[list[Member]] = []
+    rows = max_rows
+    for member in members:
+        if rows + member[2] > max_rows:
+            chunks.append([])
+            rows = 0
+        chunks[-1].append(member)
+        rows += member[2]
+    return chunks

@@ -1,0 +1,59 @@
+"""What every form needs on the request path, bound once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from safe_triton.runtime._pb import Backend
+from safe_triton.runtime.deadline import Watchdog
+from safe_triton.runtime.outcome import Outcomes
+from safe_triton.runtime.request_info import RequestInfo
+from safe_triton.runtime.stats import Stats
+from safe_triton.validation import Plan
+
+Execute = Callable[[list[Any]], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """The parts of the request path.
+
+    Args:
+        plan: the compiled checks.
+        backend: Triton's Python backend.
+        outcomes: turns errors into responses.
+        stats: the counters.
+        watchdog: deadlines of the author's code.
+        isolates: whether each request of a failed ``infer_batch`` runs once alone.
+    """
+
+    plan: Plan
+    backend: Backend
+    outcomes: Outcomes
+    stats: Stats
+    watchdog: Watchdog
+    isolates: bool
+
+    def call_with(self, function: Callable[..., Any], takes_request: bool) -> Callable[[dict[str, Any], Any], Any]:
+        """Return ``function(inputs, request)``, whether or not the author's form wants the request's facts."""
+        parse = self.plan.check_parameters
+        if takes_request:
+            return lambda inputs, request: function(inputs, RequestInfo(request, parse))
+        return lambda inputs, _request: function(inputs)
+
+    def rows_of(self, inputs: dict[str, Any]) -> int:
+        """Return the rows of a checked request; 0 without a batch axis."""
+        if not self.plan.max_batch_rows:
+            return 0
+        for name, array in inputs.items():
+            if name in self.plan.inputs:
+                return int(array.shape[0])
+        return 1
+
+    def answer_rest(self, responses: list[Any], requests: list[Any], error: BaseException) -> list[Any]:
+        """Answer every request that has no response yet, after an error outside any single request."""
+        while len(responses) < len(requests):
+            responses.append(self.outcomes.answer(error))
+        return responses

@@ -1,0 +1,69 @@
+"""Choosing a model's form: decided once, at ``initialize``, from what the class overrides."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from safe_triton.config import ModelConfig
+from safe_triton.errors import PolicyError
+from safe_triton.runtime.forms.batch import compile_infer_batch
+from safe_triton.runtime.forms.concurrent import compile_async_infer
+from safe_triton.runtime.forms.engine import Engine, Execute
+from safe_triton.runtime.forms.single import compile_infer
+from safe_triton.runtime.forms.stream import compile_stream
+
+FORMS = ("infer", "infer_batch", "stream")
+
+
+def select_form(model: object, base: type, config: ModelConfig) -> str:
+    """Return the one form that the model's class overrides.
+
+    Raises:
+        PolicyError: reason ``policy.form``; none or several are overridden, or the form does not fit config.pbtxt.
+    """
+    overridden = [name for name in FORMS if getattr(type(model), name) is not getattr(base, name)]
+    if len(overridden) != 1:
+        what = " and ".join(overridden) or "none of them"
+        raise _wrong(f"override exactly one of {', '.join(FORMS)}; this class overrides {what}")
+    form = overridden[0]
+    function = getattr(model, form)
+    if config.is_decoupled != (form == "stream"):
+        kind = "decoupled" if config.is_decoupled else "not decoupled"
+        raise _wrong(f"{form} is overridden and config.pbtxt is {kind}; stream is the form of decoupled models")
+    if form == "infer_batch" and config.max_batch_size < 1:
+        raise _wrong("infer_batch needs a batch axis: set max_batch_size in config.pbtxt, or override infer")
+    if form != "infer" and (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
+        raise _wrong(f"{form} must not be async; only infer can be")
+    if form != "stream" and (inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)):
+        raise _wrong(f"{form} must return its outputs, not yield them; stream is the form for that")
+    return form
+
+
+def compile_execute(engine: Engine, model: object, form: str) -> Execute:
+    """Compile ``execute`` for the model's form."""
+    function = getattr(model, form)
+    if form == "infer_batch":
+        return compile_infer_batch(engine, function)
+    takes_request = _takes_request(function)
+    if form == "stream":
+        return compile_stream(engine, function, takes_request=takes_request)
+    if is_async(model, form):
+        return compile_async_infer(engine, function, takes_request=takes_request)
+    return compile_infer(engine, function, takes_request=takes_request)
+
+
+def is_async(model: object, form: str) -> bool:
+    """Tell whether the model's form is a coroutine."""
+    return inspect.iscoroutinefunction(getattr(model, form))
+
+
+def _takes_request(function: Callable[..., Any]) -> bool:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return sum(parameter.kind in positional and parameter.default is parameter.empty for parameter in parameters) >= 2
+
+
+def _wrong(message: str) -> PolicyError:
+    return PolicyError(f"policy.form: {message}", reason="policy.form")

@@ -1,0 +1,66 @@
+"""``infer(inputs)``: one request at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from safe_triton.runtime.forms.engine import Engine, Execute
+from safe_triton.runtime.request_info import RequestInfo
+
+
+def compile_infer(engine: Engine, infer: Callable[..., Any], *, takes_request: bool) -> Execute:
+    """Compile ``execute`` for ``infer``.
+
+    Args:
+        engine: the parts of the request path.
+        infer: the author's bound method.
+        takes_request: whether it has a second parameter for the request's facts.
+    """
+    check_request = engine.plan.check_request
+    check_outputs = engine.plan.check_outputs
+    parse = engine.plan.check_parameters
+    Tensor, InferenceResponse = engine.backend.Tensor, engine.backend.InferenceResponse
+    answer = engine.outcomes.answer
+    rows_of = engine.rows_of
+    stats, slot, rearm = engine.stats, engine.watchdog.slot, engine.watchdog.rearm
+    outcomes = stats.outcomes
+    is_batched = engine.plan.max_batch_rows > 0
+    only = next(iter(engine.plan.inputs)) if len(engine.plan.inputs) == 1 else None
+    clock = monotonic
+
+    def execute(requests: list[Any]) -> list[Any]:
+        responses: list[Any] = []
+        append = responses.append
+        execution_s = 0.0
+        good = 0
+        first = clock()
+        try:
+            for request in requests:
+                try:
+                    inputs = check_request(request)
+                    rows = (inputs[only].shape[0] if only in inputs else rows_of(inputs)) if is_batched else 0
+                    start = clock()
+                    if start >= slot[1]:
+                        rearm()
+                    slot[0] = start
+                    outputs = infer(inputs, RequestInfo(request, parse)) if takes_request else infer(inputs)
+                    slot[0] = 0.0
+                    execution_s += clock() - start
+                    append(InferenceResponse([Tensor(name, array) for name, array in check_outputs(outputs, rows)]))
+                    good += 1
+                except BaseException as error:
+                    start, slot[0] = slot[0], 0.0
+                    if start:
+                        execution_s += clock() - start
+                    append(answer(error))
+            outcomes["ok"] += good
+            stats.execution_s += execution_s
+            stats.guard_s += clock() - first - execution_s
+            return responses
+        except BaseException as error:
+            slot[0] = 0.0
+            return engine.answer_rest(responses, requests, error)
+
+    return execute

@@ -1,0 +1,201 @@
+"""One loaded instance of a model: from Triton's ``args`` to everything its request path needs, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from safe_triton._declared import is_triton_stub
+from safe_triton.config import ModelConfig
+from safe_triton.confinement import ConfinedRoot
+from safe_triton.errors import ConfigError, DeadlineExceeded, LoadError, ModelError, PathError, SafeTritonError
+from safe_triton.policy import Limits, LoadConditions
+from safe_triton.runtime import _pb
+from safe_triton.runtime.conditions import check_conditions
+from safe_triton.runtime.context import ModelContext
+from safe_triton.runtime.deadline import Watchdog
+from safe_triton.runtime.log import ModelLogger, model_logger
+from safe_triton.runtime.metrics import MetricsFlusher
+from safe_triton.runtime.outcome import Outcomes, log_failure, new_error_id
+from safe_triton.runtime.stats import Stats
+from safe_triton.runtime.text import client_text
+from safe_triton.validation import Plan, compile_plan
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """The parts of one model instance.
+
+    Args:
+        plan: the compiled checks.
+        backend: Triton's Python backend.
+        logger: log lines with the model's identity.
+        stats: the counters.
+        outcomes: turns errors into responses.
+        watchdog: deadlines of the author's code.
+        metrics: carries the counters to Triton.
+        context: what ``load`` is given.
+    """
+
+    plan: Plan
+    backend: _pb.Backend
+    logger: ModelLogger
+    stats: Stats
+    outcomes: Outcomes
+    watchdog: Watchdog
+    metrics: MetricsFlusher
+    context: ModelContext
+
+    @classmethod
+    def create(cls, args: Mapping[str, str], limits: Limits, conditions: LoadConditions) -> Instance:
+        """Compile the plan and check the load conditions; nothing of the author's runs yet.
+
+        Args:
+            args: what Triton passes to ``initialize``.
+            limits: the model's declaration.
+            conditions: what has to hold for it to load.
+
+        Raises:
+            LoadError: the declaration, the configuration or a condition refuses.
+        """
+        if not isinstance(limits, Limits) or not isinstance(conditions, LoadConditions):
+            raise LoadError(
+                "policy.type: limits must be a Limits and conditions a LoadConditions", reason="policy.type"
+            )
+        config = ModelConfig.from_json(args["model_config"])
+        plan = compile_plan(limits, config)
+        _check_supported(config)
+        check_conditions(conditions, args)
+        backend = _pb.bind()
+        version = args["model_version"]
+        logger = model_logger(model=config.name, version=version, instance=args["model_instance_name"])
+        stats = Stats()
+        for place, token in limits.tokens().items():
+            logger.warning(
+                "a limit is taken away",
+                extra={"fields": {"limit": place, "token": type(token).__name__, "reason_given": token.reason}},
+            )
+        try:
+            model_files = ConfinedRoot(args["model_repository"])
+            files = ConfinedRoot(os.path.join(args["model_repository"], version))
+        except PathError as error:
+            raise LoadError(f"{error.reason}: the model's folder cannot be opened", reason=error.reason) from None
+        return cls(
+            plan=plan,
+            backend=backend,
+            logger=logger,
+            stats=stats,
+            outcomes=Outcomes(backend, logger, stats, plan.deadline_s),
+            watchdog=Watchdog(logger, ends_process=is_triton_stub()),
+            metrics=MetricsFlusher(backend, stats, {"model": config.name, "version": version}, logger),
+            context=ModelContext(
+                config=config,
+                name=config.name,
+                version=version,
+                instance_name=args["model_instance_name"],
+                instance_kind=args["model_instance_kind"],
+                device_id=int(args["model_instance_device_id"]),
+                files=files,
+                model_files=model_files,
+                logger=logger,
+            ),
+        )
+
+    def run_load(self, load: Callable[[], T]) -> T:
+        """Run the author's loading code under the load deadline, then switch to the serving deadlines.
+
+        Raises:
+            LoadError: it raised; only what is meant for others to read is in the text.
+        """
+        load_s = self.plan.load_deadline_s
+        self.watchdog.start(load_s, load_s + (self.plan.hard_deadline_s - self.plan.deadline_s))
+        try:
+            result = self.call(load)
+        except LoadError:
+            raise
+        except (PathError, ModelError) as error:
+            raise LoadError(f"{error.reason}: {client_text(error.message)}", reason=error.reason) from None
+        except DeadlineExceeded:
+            raise LoadError(
+                f"load.deadline: load() did not return within {load_s * 1000:.0f} ms", reason="load.deadline"
+            ) from None
+        except BaseException as error:
+            if isinstance(error, self.backend.TritonModelException):
+                raise LoadError(f"load.failed: {client_text(str(error))}") from None
+            error_id = new_error_id()
+            log_failure(self.logger, "load failed", error, error_id, "load.failed")
+            raise LoadError(f"load.failed: load() raised (id {error_id}); the server's log has the details") from None
+        return result
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run code of the author's under the watchdog, with the deadlines that hold now."""
+        import time
+
+        slot = self.watchdog.slot
+        self.watchdog.rearm()
+        slot[0] = time.monotonic()
+        try:
+            return function()
+        finally:
+            slot[0] = 0.0
+
+    def serve(self, *, interrupts: bool) -> None:
+        """Switch to the serving deadlines and begin to export the counters.
+
+        Args:
+            interrupts: whether the soft deadline interrupts the main thread (not for asynchronous forms, where the
+                main thread only waits).
+        """
+        plan = self.plan
+        self.watchdog.use(plan.deadline_s if interrupts else plan.hard_deadline_s * 2, plan.hard_deadline_s)
+        self.metrics.start()
+        self.logger.info(
+            "model is guarded",
+            extra={
+                "fields": {
+                    "deadline_ms": round(plan.deadline_s * 1000),
+                    "hard_deadline_ms": round(plan.hard_deadline_s * 1000),
+                    "max_batch_rows": plan.max_batch_rows,
+                }
+            },
+        )
+
+    def close(self, unload: Callable[[], Any]) -> None:
+        """Run the author's unloading code and release everything; never raises."""
+        try:
+            self.call(unload)
+        except BaseException as error:
+            log_failure(self.logger, "unload failed", error, new_error_id(), "unload.failed")
+        for release in (
+            self.metrics.stop,
+            self.watchdog.stop,
+            self.context.files.close,
+            self.context.model_files.close,
+        ):
+            try:
+                release()
+            except Exception as error:
+                log_failure(self.logger, "release failed", error, new_error_id(), "unload.failed")
+
+
+def as_load_error(error: BaseException) -> LoadError:
+    """Return what may be shown of an error in ``initialize``: this package's own text, nothing of anything else's."""
+    if isinstance(error, LoadError):
+        return error
+    if isinstance(error, SafeTritonError):
+        return LoadError(client_text(error.message), reason=error.reason)
+    error_id = new_error_id()
+    log_failure(model_logger(), "initialize failed", error, error_id, "load.failed")
+    return LoadError(f"load.failed: initialize failed (id {error_id}); the server's log has the details")
+
+
+def _check_supported(config: ModelConfig) -> None:
+    if config.parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS", "yes").lower() == "no":
+        raise ConfigError(
+            'config.gpu_inputs: FORCE_CPU_ONLY_INPUT_TENSORS is "no"; inputs arrive as numpy arrays, on the CPU',
+            reason="config.gpu_inputs",
+        )

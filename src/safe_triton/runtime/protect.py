@@ -1,0 +1,134 @@
+"""``protect(cls)``: the same checks around an existing ``TritonPythonModel`` class that stays as it is."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal
+
+from safe_triton.errors import LoadError, PolicyError
+from safe_triton.policy import Limits, LoadConditions
+from safe_triton.runtime.model import without_path
+
+FORWARDED = ("auto_complete_config", "is_ready")
+"""Hooks that Triton finds with ``hasattr``: defined only if the original has them."""
+
+
+def protect(
+    model_class: type,
+    *,
+    limits: Limits | None = None,
+    conditions: LoadConditions | None = None,
+    isolate_failures: bool = True,
+    outputs: Literal["warn", "refuse"] = "warn",
+) -> type:
+    """Wrap an unmodified model class.
+
+    Usage, in ``model.py`` beside the original as ``vendor_model.py``::
+
+        from .vendor_model import TritonPythonModel as Vendor
+        TritonPythonModel = protect(Vendor, limits=Limits(max_batch_size=8))
+
+    Requests are checked before the original sees them; one bad request no longer fails its neighbours. Exceptions
+    reach a client only as ``model failed (id …)``; a ``TritonModelException`` and an error response keep their text
+    and code, without host paths. A forgotten response is answered with an error instead of never.
+
+    Args:
+        model_class: the original class, with ``execute`` as a plain function; decoupled or not.
+        limits: what the model accepts; the defaults where left out.
+        conditions: what has to hold before it loads.
+        isolate_failures: whether each request of a batch runs once alone when ``execute`` raises. Never for sequence
+            models, and never after a response sender was taken.
+        outputs: ``"warn"`` passes outputs that break config.pbtxt and counts them; ``"refuse"`` makes them a failure
+            of the model. Outputs above ``max_output_bytes`` are refused either way.
+
+    Returns:
+        A class for Triton with the original's name.
+
+    Does not cover:
+        ``async def execute``, inputs on a GPU and BF16 inputs: the model refuses to load and says so.
+        Responses that the original sends from its own threads have no deadline.
+    """
+    problem = _problem_of(model_class, outputs)
+    declared = limits if limits is not None else Limits()
+    required = conditions if conditions is not None else LoadConditions()
+
+    class Protected:
+        __doc__ = model_class.__doc__
+        original: Any = None
+        _instance: Any = None
+
+        @without_path
+        def initialize(self, args: dict[str, str]) -> None:
+            error = self._start(args)
+            if error is not None:
+                raise error.with_traceback(None) from None
+
+        def _start(self, args: dict[str, str]) -> LoadError | None:
+            from safe_triton.runtime.instance import Instance, as_load_error
+            from safe_triton.runtime.protected import ProtectedExecution
+
+            try:
+                if problem is not None:
+                    raise problem
+                self._instance = instance = Instance.create(args, declared, required)
+                execution = ProtectedExecution(instance, isolates=isolate_failures, refuses=outputs == "refuse")
+                execution.watch()
+                self._execution = execution
+
+                def load() -> Any:
+                    original = model_class()
+                    if hasattr(original, "initialize"):
+                        original.initialize(args)
+                    return original
+
+                self.original = instance.run_load(load)
+                self.__dict__["execute"] = execution.compile(self.original.execute)
+                instance.serve(interrupts=True)
+            except BaseException as error:
+                if self._instance is not None:
+                    self._instance.close(lambda: None)
+                    self._instance = None
+                return as_load_error(error)
+            return None
+
+        def execute(self, requests: list[Any]) -> Any:
+            raise RuntimeError(f"not initialized: {len(requests)} requests unanswered")
+
+        def finalize(self) -> None:
+            instance, self._instance = self._instance, None
+            if instance is not None:
+                instance.close(getattr(self.original, "finalize", lambda: None))
+                self._execution.unwatch()
+
+    for name in FORWARDED:
+        if hasattr(model_class, name):
+            setattr(Protected, name, _forward(model_class, name))
+    Protected.__name__ = Protected.__qualname__ = getattr(model_class, "__name__", "TritonPythonModel")
+    Protected.__module__ = getattr(model_class, "__module__", __name__)
+    return Protected
+
+
+def _forward(model_class: type, name: str) -> Any:
+    if isinstance(inspect.getattr_static(model_class, name), staticmethod):
+        return staticmethod(getattr(model_class, name))
+
+    def forward(self: Any, *args: Any) -> Any:
+        return getattr(self.original, name)(*args)
+
+    return forward
+
+
+def _problem_of(model_class: Any, outputs: str) -> PolicyError | None:
+    """Return why this class cannot be wrapped; reported by ``initialize``, whose error carries no paths."""
+    if not inspect.isclass(model_class):
+        return PolicyError("policy.type: protect needs the model's class", reason="policy.type")
+    if outputs not in ("warn", "refuse"):
+        return PolicyError('policy.type: outputs must be "warn" or "refuse"', reason="policy.type")
+    execute = getattr(model_class, "execute", None)
+    if not callable(execute):
+        return PolicyError(f"policy.form: {model_class.__name__} has no execute", reason="policy.form")
+    if inspect.iscoroutinefunction(execute):
+        return PolicyError(
+            f"policy.form: {model_class.__name__}.execute is async, which protect cannot wrap", reason="policy.form"
+        )
+    return None

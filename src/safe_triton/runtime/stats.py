@@ -1,0 +1,34 @@
+"""Plain counters of one model instance; a thread carries them to Triton, never a request."""
+
+from __future__ import annotations
+
+
+class Stats:
+    """Counters since start. Only the thread that runs requests writes them.
+
+    Attributes:
+        outcomes: requests by outcome: ``ok``, ``refused``, ``answered``, ``failed``, ``deadline``, ``cancelled``.
+        refusals: refused requests by reason slug.
+        warnings: outputs that were passed although they break config.pbtxt, by reason (``protect`` only).
+        execution_s: seconds in the author's code.
+        guard_s: seconds outside it, from the first request of an execute on: checks and building responses.
+    """
+
+    __slots__ = ("execution_s", "guard_s", "outcomes", "refusals", "warnings")
+
+    def __init__(self) -> None:
+        self.outcomes = {"ok": 0, "refused": 0, "answered": 0, "failed": 0, "deadline": 0, "cancelled": 0}
+        self.refusals: dict[str, int] = {}
+        self.warnings: dict[str, int] = {}
+        self.execution_s = 0.0
+        self.guard_s = 0.0
+
+    def count(self, outcome: str, reason: str = "") -> None:
+        """Count one request that was not simply ``ok``."""
+        self.outcomes[outcome] += 1
+        if outcome == "refused":
+            self.refusals[reason] = self.refusals.get(reason, 0) + 1
+
+    def warn(self, reason: str) -> None:
+        """Count one output that was passed with a warning."""
+        self.warnings[reason] = self.warnings.get(reason, 0) + 1

@@ -1,0 +1,124 @@
+"""Reading tritonserver's log: what is loading, what failed and why, without tracebacks."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEPT_BYTES = 1 << 20
+"""How much of the end of a log is kept once its file is gone."""
+
+# Releases differ in the quotes around a message; what a line starts with depends on --log-format.
+_LOADING = re.compile(r'\bloading: (?P<name>[^"]+):(?P<version>\d+)"?\s*$')
+_LOADED = re.compile(r"successfully loaded '(?P<name>[^']+)'")
+_FAILED = re.compile(r"failed to load '(?P<name>[^']+)'(?: version \d+: (?P<reason>.*))?")
+_POLL_FAILED = re.compile(r"Poll failed for model directory '(?P<name>[^']+)': (?P<reason>.*)")
+_FRAME = re.compile(r"(?P<file>[^/\s]+\.py)\((?P<line>\d+)\): ")
+_PREFIX = re.compile(r"^(?:[EWI]\d{4} \S+|\S+Z [EWI]) \d+ \S+\] ")
+_BIND = re.compile(r"already in use|address in use|failed to (?:bind|start)[^\n]*service", re.IGNORECASE)
+_LOADER = re.compile(r"error while loading shared libraries: .*|version `\S+' not found.*")
+_ABORT = re.compile(r"terminate called after throwing.*|^\s+what\(\):.*", re.MULTILINE)
+
+
+class ServerLog:
+    """A growing log file and the models' states according to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.loading: set[str] = set()
+        self.loaded: set[str] = set()
+        self.failed: dict[str, str] = {}
+        self.last_line = ""
+        self._offset = 0
+        self._rest = b""
+        self._kept: tuple[int, bytes] | None = None
+
+    def update(self) -> None:
+        """Take in what was written since the last call."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                new = file.read()
+        except FileNotFoundError:
+            return
+        self._offset += len(new)
+        *lines, self._rest = (self._rest + new).split(b"\n")
+        for line in lines:
+            self._take(line.decode("utf-8", "replace"))
+
+    def _take(self, line: str) -> None:
+        text = _PREFIX.sub("", line).strip().strip('"')
+        if text and text[0] not in "+|":
+            self.last_line = text[:300]
+        if match := _LOADING.search(line):
+            self.loading.add(match["name"])
+        elif match := _LOADED.search(line):
+            self.loading.discard(match["name"])
+            self.loaded.add(match["name"])
+            self.failed.pop(match["name"], None)
+        elif match := _FAILED.search(line) or _POLL_FAILED.search(line):
+            self.loading.discard(match["name"])
+            if match["reason"]:
+                self.failed[match["name"]] = short_reason(match["reason"].strip('"').replace("\\n", "\n"))
+            else:
+                self.failed.setdefault(match["name"], "")
+
+    def text(self, *, since_bytes: int = 0) -> str:
+        """The log from ``since_bytes`` on, at most its last MiB."""
+        if self._kept is not None:
+            start, kept = self._kept
+            return kept[max(0, since_bytes - start) :].decode("utf-8", "replace")
+        return self._end(since_bytes)[1].decode("utf-8", "replace")
+
+    def size_bytes(self) -> int:
+        """Bytes written so far."""
+        if self._kept is not None:
+            return self._kept[0] + len(self._kept[1])
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def keep(self) -> None:
+        """Keep the end of the log in memory: its file is about to go."""
+        if self._kept is None:
+            self._kept = self._end(0)
+
+    def _end(self, since_bytes: int) -> tuple[int, bytes]:
+        try:
+            with self.path.open("rb") as file:
+                start = max(since_bytes, file.seek(0, os.SEEK_END) - KEPT_BYTES)
+                file.seek(start)
+                return start, file.read()
+        except FileNotFoundError:
+            return 0, b""
+
+
+def short_reason(reason: str) -> str:
+    """One line for a person: the message, and the file name and line where a model raised it."""
+    message: str = next((line.strip() for line in reason.splitlines() if line.strip()), "")
+    frame = _FRAME.search(reason.partition("\nAt:")[2])
+    return f"{message} (at {frame['file']} line {frame['line']})" if frame else message
+
+
+def death_reason(text: str) -> str:
+    """Why a server that ended says it ended: its last error, without the usage text that follows a wrong option."""
+    for pattern in (r"^error: .*", r"^.*\bunrecognized option .*", r"^Error: .*(?=\nUsage:)", _LOADER.pattern):
+        if found := re.findall(pattern, text, re.MULTILINE):
+            return str(found[-1]).strip()
+    if found := _ABORT.findall(text):
+        return " ".join(part.strip() for part in found[-2:])
+    lines = [line for line in text.splitlines() if line.strip() and line[0] not in "+|"]
+    errors = [line for line in lines if line.startswith("E")] or lines
+    return _PREFIX.sub("", errors[-1]).strip().strip('"') if errors else "it printed nothing"
+
+
+def is_port_taken(text: str) -> bool:
+    """Whether a server ended because another program has one of its ports."""
+    return _BIND.search(text) is not None
+
+
+def abort_text(text: str) -> str:
+    """What a model process printed when it aborted, or an empty string."""
+    return " ".join(part.strip() for part in _ABORT.findall(text)[-2:])

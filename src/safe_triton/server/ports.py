@@ -1,0 +1,58 @@
+"""Loopback ports that stay free until the server has bound them."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+ADDRESS = "127.0.0.1"
+
+
+class ReservedPorts:
+    """Free ports of 127.0.0.1, kept from other programs while this context is open.
+
+    Each is held by a socket that is bound, with SO_REUSEADDR, and does not listen. Linux then gives the number to
+    nobody who asks for any free port and to no outgoing connection, while the server, which names it and sets
+    SO_REUSEADDR too, can bind it and listen.
+
+    Args:
+        wanted: the numbers; 0 for any that is free.
+
+    Raises:
+        OSError: a number that was asked for is taken.
+
+    Does not cover:
+        Another program that asks for one of these very numbers: the server then fails to start and is retried.
+    """
+
+    def __init__(self, wanted: Sequence[int]) -> None:
+        self._sockets: list[socket.socket] = []
+        try:
+            for number in wanted:
+                holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+                self._sockets.append(holder)
+                holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                holder.bind((ADDRESS, number))
+        except BaseException:
+            self.release()
+            raise
+        self.numbers: tuple[int, ...] = tuple(holder.getsockname()[1] for holder in self._sockets)
+
+    def release(self) -> None:
+        """Let go of the ports: the server has them, or needs them no more."""
+        while self._sockets:
+            self._sockets.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

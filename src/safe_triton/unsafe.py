@@ -1,0 +1,83 @@
+"""Danger tokens: every weakening of a default is one of these types, with a reason, so that it can be found by name.
+
+Usage::
+
+    Limits(max_input_bytes=unsafe.Unlimited(reason="bounded by the gateway at 1 GiB"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from safe_triton._declared import Declaration, wrong
+
+
+@dataclass(frozen=True)
+class Token(Declaration):
+    """A weakening of a default.
+
+    Args:
+        reason: why it is acceptable here, in words for the person who audits it.
+
+    Raises:
+        PolicyError: reason ``policy.token``; the reason is missing or blank.
+    """
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str) or not self.reason.strip():
+            raise wrong("policy.token", f"unsafe.{type(self).__name__} needs a reason")
+
+
+@dataclass(frozen=True)
+class Unlimited(Token):
+    """Take one numeric limit away. Logged when the model loads.
+
+    Does not cover:
+        What still bounds a value elsewhere: ``max_request_bytes``, the server's own input limit.
+    """
+
+
+@dataclass(frozen=True)
+class AllowNetwork(Token):
+    """Let a confined process open connections. Logged when the model loads.
+
+    Args:
+        reason: why a model needs it.
+        to: TCP ports that may be connected to, held by the kernel; ``"any"`` for every port, and UDP with it.
+
+    Raises:
+        PolicyError: reason ``policy.token``; a port that is not 1 to 65535, or none at all.
+
+    Does not cover:
+        Which hosts are reached: the kernel compares ports, not names or addresses; use a firewall or a
+        NetworkPolicy. With ports listed there is no UDP, so names resolve only through files such as ``/etc/hosts``.
+    """
+
+    to: tuple[int, ...] | Literal["any"] = "any"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.to == "any":
+            return
+        written: object = self.to
+        if isinstance(written, str) or not isinstance(written, Iterable):
+            raise wrong("policy.token", "unsafe.AllowNetwork.to must be TCP ports or 'any'")
+        ports = tuple(written)
+        if not ports or any(type(port) is not int or not 1 <= port <= 65535 for port in ports):
+            raise wrong("policy.token", "unsafe.AllowNetwork.to must hold TCP ports, 1 to 65535")
+        object.__setattr__(self, "to", tuple(sorted(set(ports))))
+
+
+@dataclass(frozen=True)
+class AllowProcesses(Token):
+    """Let a confined process start programs that it may read; they inherit its confinement.
+
+    Logged when the model loads.
+
+    Does not cover:
+        Ending them: signals to other processes stay forbidden.
+    """

@@ -1,0 +1,78 @@
+"""Request parameters: how many, how large, and where declared which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from safe_triton.errors import LimitExceededError, ParameterError
+from safe_triton.policy import Limits, ParameterLimits, bound
+
+JSON_GROWTH = 6
+"""A character of a parameter takes at most six in JSON (``\\u001f``)."""
+
+Parameters = dict[str, Any]
+ParametersCheck = Callable[[str], Parameters]
+
+
+def compile_parameters(limits: Limits) -> ParametersCheck:
+    """Compile the check of a request's parameters.
+
+    Returns:
+        A function of the JSON text that ``request.parameters()`` gives; it returns the parameters by name.
+    """
+    max_count = bound(limits.max_parameters)
+    max_bytes = bound(limits.max_parameter_bytes)
+    max_text = (max_bytes + 8) * max(max_count, 1) * JSON_GROWTH
+    declared = None if isinstance(limits.parameters, str) else limits.parameters
+
+    def check(text: str) -> Parameters:
+        if len(text) > max_text:
+            # Never parsed: it cannot be within the limits.
+            raise LimitExceededError("limit.parameter_bytes", len(text), max_text, "parameters")
+        parameters: Parameters = json.loads(text) if text else {}
+        if len(parameters) > max_count:
+            raise LimitExceededError("limit.parameters", len(parameters), max_count, "parameters")
+        for name, value in parameters.items():
+            size = len(name.encode()) + (len(value.encode()) if isinstance(value, str) else 8)
+            if size > max_bytes:
+                raise LimitExceededError("limit.parameter_bytes", size, max_bytes, _place(name))
+        if declared is not None:
+            _check_declared(parameters, declared)
+        return parameters
+
+    return check
+
+
+def _place(name: str) -> str:
+    shown = name if len(name) <= 64 else name[:63] + "…"
+    return f"parameters[{shown!r}]"
+
+
+def _refuse(reason: str, message: str, name: str) -> ParameterError:
+    return ParameterError(f"{reason}: {message} at {_place(name)}", reason=reason)
+
+
+def _check_declared(parameters: Parameters, declared: Mapping[str, ParameterLimits]) -> None:
+    for name, rules in declared.items():
+        if rules.required and name not in parameters:
+            raise _refuse("parameter.missing", "required", name)
+    for name, value in parameters.items():
+        rule = declared.get(name)
+        if rule is None:
+            raise _refuse("parameter.unknown", "not declared by this model", name)
+        _check_value(name, value, rule)
+
+
+def _check_value(name: str, value: Any, rules: ParameterLimits) -> None:
+    accepted = (float, int) if rules.type is float else (rules.type,)
+    if type(value) not in accepted:
+        raise _refuse("parameter.type", f"{type(value).__name__}, expected {rules.type.__name__}", name)
+    if rules.choices and value not in rules.choices:
+        raise _refuse("parameter.choice", "not one of the values allowed", name)
+    if isinstance(value, str):
+        if len(value) > rules.max_length:
+            raise LimitExceededError("limit.parameter_length", len(value), rules.max_length, _place(name))
+    elif not rules.minimum <= value <= rules.maximum:
+        raise _refuse("parameter.range", f"outside [{rules.minimum}, {rules.maximum}]", name)

@@ -1,0 +1,125 @@
+"""Runs attempts and benign cases, each in a process of its own: reads orders as JSON lines, writes outcomes as JSON lines.
+
+A program of its own, so that processes are forked from a small one whose imports are done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import importlib
+import json
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from safe_triton.confinement import confine
+from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
+from tests.attacks.confined.benign import BENIGN
+from tests.attacks.confined.table import ATTEMPTS
+from tests.attacks.confined.world import SECRET, World, with_descriptors
+
+CATEGORIES = ("files", "processes", "network", "code", "resources", "leaks")
+for _category in CATEGORIES:
+    importlib.import_module(f"tests.attacks.confined.on_{_category}")
+
+PATIENCE_S = 20
+
+
+def policy_of(world: World) -> SandboxPolicy:
+    """The policy of every attempt: one folder to read, one to write, small limits."""
+    return SandboxPolicy(
+        read=[world.data],
+        write=[world.scratch],
+        resources=ResourceLimits(memory_bytes=1 << 30, open_files=128, file_bytes=1 << 20),
+    )
+
+
+def outcome_of(run: Callable[[World], object], world: World) -> dict[str, object]:
+    """What a run gave: whether it held the secret, whether it was true, or the error."""
+    try:
+        result = run(world)
+    except BaseException as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    held = isinstance(result, bytes | bytearray) and SECRET in result
+    return {"secret": held, "true": bool(result)}
+
+
+def perform(order: Mapping[str, Any]) -> dict[str, object]:
+    """Do what the order says, in this process."""
+    world = World(**order["world"])
+    run = BENIGN[order["name"]] if order["name"] in BENIGN else ATTEMPTS[order["name"]].run
+    if order["name"] not in BENIGN:
+        world = with_descriptors(world)
+    jobs: queue.Queue[Callable[[], None]] = queue.Queue()
+
+    def work() -> None:
+        jobs.get()()
+
+    threading.Thread(target=work, daemon=True).start()  # older than the confinement
+    enforcement: dict[str, object] = {}
+    if order["confined"]:
+        report = confine(policy_of(world))
+        enforcement = {"threads": report.threads, "elapsed_ms": report.elapsed_ms, "complete": report.is_complete}
+    if order["older_thread"]:
+        done: queue.Queue[dict[str, object]] = queue.Queue()
+        jobs.put(lambda: done.put(outcome_of(run, world)))
+        outcome = done.get(timeout=PATIENCE_S)
+    else:
+        outcome = outcome_of(run, world)
+    return {**enforcement, **outcome}
+
+
+def serve(order: Mapping[str, Any]) -> dict[str, object]:
+    """Fork, let the child perform, and collect its outcome; a child that became another program counts by exit status 7."""
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, False)
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        try:
+            answer = perform(order)
+        except BaseException as error:
+            answer = {"broken": f"{type(error).__name__}: {error}"}
+        os.write(writer, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(writer)
+    data = b""
+    while select.select([reader], [], [], PATIENCE_S)[0]:
+        part = os.read(reader, 65536)
+        data += part
+        if not part:
+            break
+    else:
+        os.kill(child, signal.SIGKILL)
+    os.close(reader)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    answer = (
+        json.loads(data) if data else {"secret": False, "true": status == 7, "error": f"no answer, status {status}"}
+    )
+    return dict(answer)
+
+
+def main() -> None:
+    """Answer orders until the input ends."""
+    faulthandler.disable()
+    warnings.simplefilter("ignore")
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(serve(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
+
+
+def order(name: str, world: World, *, confined: bool, older_thread: bool = False) -> str:
+    """One order as a line."""
+    fields = {"name": name, "world": dataclasses.asdict(world), "confined": confined, "older_thread": older_thread}
+    return json.dumps(fields) + "\n"

@@ -1,0 +1,53 @@
+"""Marks tests by their folder and skips, by name, only what this machine cannot run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+# Where the wheel with the server exists, a missing server is a failure, never a skip.
+CAN_RUN_THE_WHEEL = sys.version_info < (3, 13) and sys.platform == "linux" and platform.machine() == "x86_64"
+if CAN_RUN_THE_WHEEL:
+    os.environ.setdefault("SAFE_TRITON_REQUIRE_SERVER", "1")
+
+FOLDER_MARKS = {"attacks": "attack", "gpu": "gpu", "triton": "triton"}
+
+
+def missing_for_a_real_server() -> str | None:
+    """Return what keeps the real server from running here, or None; a broken installation is no reason to skip."""
+    from safe_triton.errors import IncompatibleEnvironmentError, ServerNotFoundError
+    from safe_triton.server import locate
+
+    if os.environ.get("SAFE_TRITON_REQUIRE_SERVER") == "1":
+        return None
+    try:
+        locate()
+    except (ServerNotFoundError, IncompatibleEnvironmentError) as error:
+        return str(error)
+    return None
+
+
+def missing_for_a_gpu() -> str | None:
+    """Return what keeps GPU tests from running here, or None."""
+    return None if Path("/dev/nvidiactl").exists() else "no NVIDIA GPU (/dev/nvidiactl)"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test by its folder and its fixtures, then skip with the reason what cannot run here."""
+    tests = config.rootpath / "tests"
+    for item in items:
+        parts = item.path.relative_to(tests).parts if item.path.is_relative_to(tests) else ()
+        if parts and parts[0] in FOLDER_MARKS:
+            item.add_marker(FOLDER_MARKS[parts[0]])
+        if "triton_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("triton")
+    for mark, probe in (("triton", missing_for_a_real_server), ("gpu", missing_for_a_gpu)):
+        marked = [item for item in items if item.get_closest_marker(mark)]
+        reason = probe() if marked else None
+        if reason:
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=reason))

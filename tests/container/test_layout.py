@@ -1,0 +1,96 @@
+"""A tritonserver laid out like the container's is found, started and tested through ``$TRITONSERVER``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from safe_triton.server import TritonServer, locate
+from tests.container.layout import make_layout, wheel_folder
+
+ROOT = Path(__file__).parents[2]
+WHEEL = wheel_folder()
+# What touches the server's own files most: every example model, good and hostile requests, fake against real.
+SLICE = ["tests/conformance", "tests/triton/test_models", "tests/triton/test_examples.py"]
+
+pytestmark = [
+    pytest.mark.triton,
+    pytest.mark.skipif(WHEEL is None, reason="needs the files of the nvidia-pytriton wheel"),
+]
+
+CONFIG = """
+backend: "python"
+input [{ name: "X" data_type: TYPE_FP32 dims: [ 2 ] }]
+output [{ name: "Y" data_type: TYPE_FP32 dims: [ 2 ] }]
+instance_group [{ kind: KIND_CPU }]
+"""
+MODEL = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor("Y", pb_utils.get_input_tensor_by_name(request, "X").as_numpy() * 2)]
+            )
+            for request in requests
+        ]
+"""
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of the container-like server."""
+    assert WHEEL is not None
+    return make_layout(tmp_path_factory.mktemp("container"), WHEEL)
+
+
+def test_everything_comes_from_the_layout(layout: Path) -> None:
+    """``$TRITONSERVER`` decides: binary, backend, stub and libraries are the layout's, not the wheel's."""
+    found = locate(environ={"TRITONSERVER": str(layout)})
+    assert found.source == "environment"
+    assert found.release == "2.51.0"
+    assert found.binary.is_relative_to(layout)
+    assert found.backend_directory.is_relative_to(layout)
+    assert found.stub.is_relative_to(layout)
+    assert layout / "lib" in found.library_path
+
+
+def test_a_bare_model_answers(layout: Path, tmp_path: Path) -> None:
+    """The layout's server serves a plain Python model over HTTP."""
+    version = tmp_path / "double" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(MODEL, encoding="utf-8")
+    (version.parent / "config.pbtxt").write_text(CONFIG, encoding="utf-8")
+    found = locate(environ={"TRITONSERVER": str(layout)})
+    body = {"inputs": [{"name": "X", "shape": [2], "datatype": "FP32", "data": [1.5, -2.0]}]}
+    with TritonServer(tmp_path, installation=found) as server:
+        request = urllib.request.Request(
+            f"http://{server.http_url}/v2/models/double/infer", data=json.dumps(body).encode(), method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            answer = json.load(response)
+    assert answer["outputs"][0]["data"] == [3.0, -4.0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_real_server_tests_pass(layout: Path) -> None:
+    """The suite's real-server tests, run as Dockerfile.test runs them, pass against the layout."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-m", "triton and not slow", *SLICE],
+        cwd=ROOT,
+        env={**os.environ, "TRITONSERVER": str(layout), "SAFE_TRITON_REQUIRE_SERVER": "1"},
+        capture_output=True,
+        text=True,
+        timeout=590,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-8000:]
+    assert " skipped" not in result.stdout.splitlines()[-1]

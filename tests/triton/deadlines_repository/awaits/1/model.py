@@ -1,0 +1,19 @@
+"""A coroutine that can refuse to be cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+
+from safe_triton import Limits, SafeTritonPythonModel
+
+
+class TritonPythonModel(SafeTritonPythonModel):
+    limits = Limits(deadline_ms=400, hard_deadline_grace_ms=400)
+
+    async def infer(self, inputs, request):
+        while request.parameters.get("do") == "swallow":
+            try:
+                await asyncio.sleep(60)
+            except BaseException:
+                pass
+        return {"Y": inputs["X"] * 2}

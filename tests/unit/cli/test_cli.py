@@ -1,0 +1,104 @@
+"""The command line: what it prints, in both formats, and how it exits."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import safe_triton
+from safe_triton.cli import main
+from safe_triton.cli.app import app
+from safe_triton.errors import ServerNotFoundError
+from safe_triton.policy.defaults import DEFAULTS
+from safe_triton.server import TritonInstallation
+
+INSTALLATION = TritonInstallation(
+    binary=Path("/opt/tritonserver/bin/tritonserver"),
+    backend_directory=Path("/opt/tritonserver/backends/python"),
+    stub=Path("/opt/tritonserver/backends/python/stub"),
+    library_path=(Path("/opt/tritonserver/lib"), Path("/usr/lib")),
+    release="2.51.0",
+    source="container",
+    python=Path("/usr/bin/python3"),
+    python_version="3.10.12",
+    numpy_version="1.26.4",
+)
+
+
+@pytest.fixture
+def runner() -> CliRunner:
+    """Return a runner of commands."""
+    return CliRunner()
+
+
+class TestLocate:
+    def test_found(self, runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each field is printed, whole, for people and for programs."""
+        monkeypatch.setattr("safe_triton.cli.app.locate_server", lambda: INSTALLATION)
+        text = runner.invoke(app, ["locate"])
+        assert (text.exit_code, "2.51.0" in text.output, "/usr/lib" in text.output) == (0, True, True)
+        found = json.loads(runner.invoke(app, ["locate", "--format", "json"]).output)
+        assert found["release"] == "2.51.0"
+        assert found["library_path"] == ["/opt/tritonserver/lib", "/usr/lib"]
+
+    def test_not_found(self, runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without a server the status is 1 and the one line holds the command to run."""
+
+        def fail() -> None:
+            raise ServerNotFoundError("no tritonserver; python -m pip install 'safe-triton[server]'")
+
+        monkeypatch.setattr("safe_triton.cli.app.locate_server", fail)
+        text = runner.invoke(app, ["locate"])
+        assert text.exit_code == 1
+        assert text.output.strip().splitlines() == [
+            "safe-triton: no tritonserver; python -m pip install 'safe-triton[server]'"
+        ]
+        answer = runner.invoke(app, ["locate", "--format", "json"])
+        assert answer.exit_code == 1
+        assert json.loads(answer.output)["reason"] == "server.not_found"
+
+
+class TestLimits:
+    def test_json(self, runner: CliRunner) -> None:
+        """The table of defaults is printed row by row."""
+        rows = json.loads(runner.invoke(app, ["limits", "--format", "json"]).output)
+        assert [(row["name"], row["value"]) for row in rows] == [(row.name, row.value) for row in DEFAULTS]
+
+    def test_text(self, runner: CliRunner) -> None:
+        """Every limit has its row."""
+        output = runner.invoke(app, ["limits"], env={"COLUMNS": "200"}).output
+        assert all(row.name in output and row.reason in output for row in DEFAULTS)
+
+
+def test_version(runner: CliRunner) -> None:
+    """The version is the package's."""
+    assert runner.invoke(app, ["version"]).output.strip() == safe_triton.__version__
+
+
+def test_unknown_command(runner: CliRunner) -> None:
+    """A command that does not exist exits with 2."""
+    assert runner.invoke(app, ["nonsense"]).exit_code == 2
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without typer the command says in one line what to install and exits with 2."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "typer" else real(name, *rest))
+    monkeypatch.setattr(sys, "argv", ["safe-triton", "version"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "safe-triton: typer missing; python -m pip install 'safe-triton[cli]'\n"
+
+
+def test_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The installed command runs the application."""
+    monkeypatch.setattr(sys, "argv", ["safe-triton", "version"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert (caught.value.code, capsys.readouterr().out.strip()) == (0, safe_triton.__version__)
