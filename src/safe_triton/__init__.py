@@ -8,7 +8,15 @@ from __future__ import annotations
 from safe_triton import unsafe
 from safe_triton._version import __version__
 from safe_triton.errors import DeadlineExceeded, ModelError, SafeTritonError
-from safe_triton.policy import InputLimits, Limits, LoadConditions, OutputLimits, ParameterLimits
+from safe_triton.policy import (
+    InputLimits,
+    Limits,
+    LoadConditions,
+    OutputLimits,
+    ParameterLimits,
+    ResourceLimits,
+    SandboxPolicy,
+)
 from safe_triton.runtime import RequestInfo, SafeTritonPythonModel, protect
 
 __all__ = [
@@ -20,8 +28,10 @@ __all__ = [
     "OutputLimits",
     "ParameterLimits",
     "RequestInfo",
+    "ResourceLimits",
     "SafeTritonError",
     "SafeTritonPythonModel",
+    "SandboxPolicy",
     "__version__",
     "protect",
     "unsafe",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from safe_triton.policy.conditions import LoadConditions
 from safe_triton.policy.defaults import DEFAULTS, DefaultLimit
 from safe_triton.policy.limits import InputLimits, Limits, OutputLimits, ParameterLimits, bound
+from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
 
 __all__ = [
     "DEFAULTS",
@@ -14,5 +15,7 @@ __all__ = [
     "LoadConditions",
     "OutputLimits",
     "ParameterLimits",
+    "ResourceLimits",
+    "SandboxPolicy",
     "bound",
 ]
