@@ -1,19 +1,27 @@
-"""Write docs/reference/limits.md and errors.md from the code's own tables; a test holds them to it."""
+"""Write docs/reference/limits.md, errors.md and cli.md from the code's own tables; a test holds them to it."""
 
 from __future__ import annotations
 
 import ast
+import enum
+import inspect
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from safe_triton import errors
+from safe_triton.cli.reasons import REASONS
 from safe_triton.errors import SafeTritonError
 from safe_triton.policy import DEFAULTS
+from safe_triton.runtime.guard_rules import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 SOURCE = ROOT / "src" / "safe_triton"
+EXPLANATIONS = SOURCE / "cli" / "reasons"
+FILE_NAMES = {"config.pbtxt", "model.py", "server.log"}
 
 LIMITS_HEAD = """# Limits
 
@@ -40,16 +48,32 @@ limits = Limits(
 )
 ```
 
+An input with a `schema` takes JSON texts of at most 1 MiB unless its own `max_string_bytes` says otherwise: parsing takes
+a multiple of their size in memory.
+
 What Triton itself bounds first: `max_batch_size` and fixed dims of config.pbtxt, data types, and the length of a string
 correlation id (128 characters), so `max_id_length` bounds a correlation id only below that.
 """
 
 ERRORS_HEAD = """# Errors and reasons
 
-Every refusal begins with its reason slug, which does not change between releases.
+Every refusal carries a reason slug, which does not change between releases; what clients and logs get begins with it.
+`safe-triton explain REASON` prints a reason with an example of its message.
 
 | class | Triton code | who changes what |
 |---|---|---|
+"""
+
+REASONS_HEAD = """
+## Reasons
+
+| reason | meaning | who changes what | raised in |
+|---|---|---|---|
+"""
+
+CLI_HEAD = """# The command safe-triton
+
+Installed by the extra `cli`. Every command has `--help`. Without a terminal nothing is coloured.
 """
 
 
@@ -64,18 +88,40 @@ def classes(cls: type[SafeTritonError] = SafeTritonError) -> list[type[SafeTrito
     return [cls, *[found for child in cls.__subclasses__() for found in classes(child)]]
 
 
-def reasons() -> dict[str, set[str]]:
-    """Return every reason slug that the code raises, with the modules that do."""
+def reasons(source: Path = SOURCE) -> dict[str, set[str]]:
+    """Return every reason slug that the code raises or logs, with the modules that do.
+
+    A reason is a text of its own, or what a message begins with.
+    """
     found: dict[str, set[str]] = defaultdict(set)
-    groups = {cls.default_reason.split(".")[0] for cls in classes()} | {"content", "input", "output", "parameter"}
-    for path in sorted(SOURCE.rglob("*.py")):
-        module = str(path.relative_to(SOURCE))
+    groups = {cls.default_reason.split(".")[0] for cls in classes()} - {"error"}
+    slug = re.compile(rf"((?:{'|'.join(sorted(groups))})\.[a-z0-9_]+)(?:$|: )")
+    for path in sorted(source.rglob("*.py")):
+        if EXPLANATIONS in path.parents:
+            continue
+        module = str(path.relative_to(source))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-            group, dot, rest = text.partition(".")
-            if dot and group in groups and rest.replace("_", "").isalnum() and rest.islower() and rest != "py":
-                found[text].add(module)
+            match = slug.match(text)
+            if match and match[1] not in FILE_NAMES:
+                found[match[1]].add(module)
+    if source == SOURCE:  # the guard puts these together from their kind
+        found |= {f"guard.{kind}": {"runtime/guard.py"} for kind in KINDS}
     return dict(sorted(found.items()))
+
+
+def unexplained() -> list[str]:
+    """Return what is wrong between the code's reasons and their explanations, each with what to do."""
+    raised = reasons()
+    folder = EXPLANATIONS.relative_to(ROOT)
+    wrong = [
+        f"add a block for {slug} to a module of {folder} (raised in {', '.join(sorted(raised[slug]))})"
+        for slug in sorted(raised.keys() - REASONS.keys())
+    ]
+    return wrong + [
+        f"remove the block of {slug} from {folder}: no code raises it"
+        for slug in sorted(REASONS.keys() - raised.keys())
+    ]
 
 
 def errors_page() -> str:
@@ -85,13 +131,62 @@ def errors_page() -> str:
         if cls.__module__ == errors.__name__:
             first = (cls.__doc__ or "").strip().splitlines()[0]
             rows.append(f"| `{cls.__name__}` | {cls.code} | {first} |\n")
-    slugs = "".join(
-        f"| `{slug}` | {', '.join(f'`{name}`' for name in sorted(where))} |\n" for slug, where in reasons().items()
-    )
-    return ERRORS_HEAD + "".join(rows) + "\n## Reasons\n\n| reason | raised in |\n|---|---|\n" + slugs
+    slugs = []
+    for slug, where in reasons().items():
+        row = REASONS.get(slug)
+        cells = [_cell(row.meaning), _cell(f"{row.who}: {row.fix}")] if row else ["not explained yet", ""]
+        cells.append(", ".join(f"`{name}`" for name in sorted(where)))
+        slugs.append(f"| `{slug}` | {' | '.join(cells)} |\n")
+    return ERRORS_HEAD + "".join(rows) + REASONS_HEAD + "".join(slugs)
 
 
-PAGES = {"limits.md": limits_page, "errors.md": errors_page}
+def cli_page() -> str:
+    """Return docs/reference/cli.md."""
+    from typer.main import get_command
+
+    from safe_triton.cli.app import app
+
+    commands: dict[str, Any] = vars(get_command(app))["commands"]
+    parts = [CLI_HEAD]
+    for name, command in sorted(commands.items()):
+        arguments = [each for each in command.params if each.param_type_name == "argument"]
+        options = [each for each in command.params if each.param_type_name == "option"]
+        usage = " ".join(["safe-triton", name, *(["[OPTIONS]"] if options else []), *map(_argument, arguments)])
+        parts.append(f"\n## {name}\n\n`{usage}`\n\n{_prose(command.help or '')}\n")
+        rows = [f"| `{_argument(each)}` | {_cell(each.help or '')} | |\n" for each in arguments]
+        rows += [
+            f"| `{', '.join(each.opts)}` | {_cell(each.help or '')} | {_default(each.default)} |\n" for each in options
+        ]
+        if rows:
+            parts.append("\n| argument or option | meaning | default |\n|---|---|---|\n" + "".join(rows))
+    return "".join(parts)
+
+
+def _argument(parameter: Any) -> str:
+    """An argument as the usage line shows it."""
+    if parameter.metavar:
+        return str(parameter.metavar)
+    name = parameter.name.upper() + ("…" if parameter.nargs == -1 else "")
+    return name if parameter.required else f"[{name}]"
+
+
+def _default(value: object) -> str:
+    if value is None or isinstance(value, bool) or value in ((), [], ""):
+        return ""
+    return f"`{value.value if isinstance(value, enum.Enum) else value}`"
+
+
+def _prose(text: str) -> str:
+    """Paragraphs with one line each."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
+
+
+def _cell(text: str) -> str:
+    """Text for one cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+PAGES = {"limits.md": limits_page, "errors.md": errors_page, "cli.md": cli_page}
 
 
 def main() -> int:

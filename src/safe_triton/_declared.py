@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from safe_triton.errors import PolicyError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 STUB_NAME = "triton_python_backend_stub"
 
@@ -36,7 +40,7 @@ class DeclarationType(type):
             value = super().__call__(*args, **kwargs)
         except PolicyError as error:
             problem = error
-        except TypeError:
+        except Exception:  # noqa: BLE001 - whatever a value's own methods raise
             problem = _unknown_names(cls, args, kwargs)
         else:
             object.__setattr__(value, "declared", frozenset(kwargs))
@@ -48,6 +52,19 @@ class DeclarationType(type):
             object.__setattr__(value, name, default)
         object.__setattr__(value, "problem", problem)
         return value
+
+
+def combining(method: F) -> F:
+    """Make a method that combines two declarations keep a problem that one of them has, inside the stub."""
+
+    @functools.wraps(method)
+    def combined(self: Any, other: Any) -> Any:
+        for side in (self, other):
+            if side.problem is not None:
+                return side
+        return method(self, other)
+
+    return cast("F", combined)
 
 
 class Declaration(metaclass=DeclarationType):
@@ -86,4 +103,7 @@ def _unknown_names(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
             return wrong("policy.unknown_field", f"{cls.__name__} has no field '{name}'{hint}")
+    missing = [name for name in known if name not in kwargs and name not in defaults_of(cls)]
+    if missing:
+        return wrong("policy.argument", f"{cls.__name__} needs {', '.join(missing)}")
     return wrong("policy.argument", f"{cls.__name__} could not be built from the values given")

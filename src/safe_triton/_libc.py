@@ -29,6 +29,7 @@ __all__ = [
     "copy_to",
     "is_supported",
     "openat2",
+    "preload",
     "syscall",
     "timer_create",
 ]
@@ -240,6 +241,15 @@ def address_of(buffer: bytearray | memoryview | mmap.mmap) -> int:
 def copy_to(address: int, data: bytes) -> None:
     """Write ``data`` at an address that the caller has mapped writable; a wrong address ends the process."""
     ctypes.memmove(address, data, len(data))
+
+
+def preload(name: str) -> bool:
+    """Load a shared library now, so that the C library finds it loaded later; ``False`` when there is none."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def syscall(number: int, *arguments: int | bytes | bytearray) -> int:

@@ -22,7 +22,9 @@ LEAKS = re.compile(r"/srv|/usr|/home|/tmp|hunter2|Traceback|\.py|ValueError|Syst
 Kind = pytest.FixtureRequest
 
 
-@pytest.fixture(scope="module", params=["fake", *[pytest.param(name, marks=pytest.mark.triton) for name in ("real", "confined")]])
+@pytest.fixture(
+    scope="module", params=["fake", *[pytest.param(name, marks=pytest.mark.triton) for name in ("real", "confined")]]
+)
 def side(request: Kind) -> Iterator[Side]:
     """The same repository in the fake, on the real server, and there with every model's process confined."""
     opened: Fake | Real
@@ -90,6 +92,10 @@ class TestWhateverTheCodeDoes:
             ("scalar", "INTERNAL", FAILED),
             ("huge_view", "INTERNAL", FAILED),
             ("absent_method", "INTERNAL", FAILED),
+            ("lazy_mapping", "INTERNAL", FAILED),
+            ("slow_text", "INTERNAL", FAILED),
+            ("own_request_error", "INVALID_ARG", "look into <path>"),
+            ("wrapped_interrupt", "UNAVAILABLE", DEADLINE),
             ("sleep", "UNAVAILABLE", DEADLINE),
             ("loop", "UNAVAILABLE", DEADLINE),
             ("swallow_once", "UNAVAILABLE", DEADLINE),
@@ -156,6 +162,11 @@ class TestBatches:
         for outcome in ask_all(side, "batch", [x(-3), x(-3)]):
             check(outcome, "UNAVAILABLE", DEADLINE)
 
+    def test_an_interrupt_taken_for_a_failure_is_still_one(self, side: Side) -> None:
+        """Code that wraps the interrupt in an exception of its own is not run again."""
+        for outcome in ask_all(side, "batch", [x(-6), x(-6)]):
+            check(outcome, "UNAVAILABLE", DEADLINE)
+
     def test_more_rows_than_the_limit_are_split(self, side: Side) -> None:
         """A group never has more rows than a single request may have."""
         outcomes = ask_all(side, "batch", [x(index, rows=2) for index in range(4)])
@@ -181,6 +192,13 @@ class TestConcurrent:
         assert [outcome.error for outcome in (outcomes[0], outcomes[2])] == ["", ""]
         check(outcomes[1], "UNAVAILABLE", DEADLINE)
         check(outcomes[3], "INTERNAL", FAILED)
+
+    def test_an_exit_is_one_requests_failure(self, side: Side) -> None:
+        """``sys.exit`` in a coroutine does not end the event loop."""
+        outcomes = ask_all(side, "concurrent", [self.seconds(value) for value in (0.1, 100.0, 0.2)])
+        assert [outcome.error for outcome in (outcomes[0], outcomes[2])] == ["", ""]
+        check(outcomes[1], "INTERNAL", FAILED)
+        assert side.ask("concurrent", self.seconds(0.0)).error == ""
 
 
 class TestStreams:
@@ -240,6 +258,23 @@ class TestWrapped:
         outcomes = ask_all(side, "wrapped", [x(1), x(-1), x(3)])
         assert [outcomes[0].array("Y").tolist(), outcomes[2].array("Y").tolist()] == [[[2]], [[6]]]
         check(outcomes[1], "INTERNAL", FAILED)
+
+    def test_a_second_run_sees_unchanged_inputs(self, side: Side) -> None:
+        """An original that changes its inputs in place gives neighbours their right answers all the same."""
+        alone = side.ask("wrapped", x(1000, 1)).array("Y").tolist()
+        outcomes = ask_all(side, "wrapped", [x(1000, 1), x(2000, 50_000), x(1000, 1)])
+        assert [outcomes[0].array("Y").tolist(), outcomes[2].array("Y").tolist()] == [alone, alone]
+        check(outcomes[1], "INTERNAL", FAILED)
+
+    def test_one_error_response_for_several_requests(self, side: Side) -> None:
+        """The same object for two requests, which crashes the bare server, is two answers."""
+        for outcome in ask_all(side, "wrapped", [x(-12), x(-12), x(-12)]):
+            check(outcome, "NOT_FOUND", "the same for all")
+
+    def test_two_answers_are_one(self, side: Side) -> None:
+        """A request answered by its sender and again by the return value costs no neighbour its answer."""
+        outcomes = ask_all(side, "wrapped", [x(1), x(-11), x(3)])
+        assert [outcome.array("Y").tolist() for outcome in outcomes] == [[[2]], [[-11]], [[6]]]
 
     def test_a_sender_in_an_ordinary_model_is_left_alone(self, side: Side) -> None:
         """``None`` beside a taken response sender is legitimate."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -153,6 +154,18 @@ def test_coroutine(fake: Fake, real: Real, mode: str) -> None:
     """``async def execute`` ends the same way on both sides."""
     here, there = both_once(fake, real, "coroutine", mode)
     assert here == there
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_request_that_comes_again(fake: Fake, real: Real, rounds: int) -> None:
+    """An iterative model sees a request again until it answers; only the first time starts a sequence."""
+    inputs = {"ROUNDS": np.array([[rounds]], np.int32)}
+    seen = [json.loads(side.ask("iterative", inputs).text("SEEN")) for side in (fake, real)]
+    assert [len(each) for each in seen] == [rounds, rounds]
+    for each in seen:
+        for visit in each:
+            visit[1] = "id"  # the server numbers the sequences since it started
+    assert seen[0] == seen[1]
 
 
 class TestWhatEndsAProcess:

@@ -69,3 +69,19 @@ def test_reports_are_equal(fake: Fake, real: Real, case: str) -> None:
     assert differing == [label for group, label in DIFFERENCES if group == case]
     for label in differing:
         assert here[label] == there[label].replace("c_python_backend_utils.", "")
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("model", ["rich", "iterative", "identity"])
+def test_initialize_is_handed_the_same(fake: Fake, real: Real, model: str) -> None:
+    """The arguments of ``initialize`` are equal, the whole configuration with all its defaults included."""
+    requests: dict[str, dict[str, Any]] = {
+        "rich": {"X": np.zeros((1, 1, 4), np.float32)},
+        "iterative": {"ROUNDS": np.array([[1]], np.int32)},
+        "identity": {"STRING": np.array([[b"args"]], dtype=object)},
+    }
+    output = "OUT_STRING" if model == "identity" else "ARGS"
+    here, there = (json.loads(side.ask(model, requests[model]).text(output)) for side in (fake, real))
+    for each in (here, there):
+        each["model_config"] = json.loads(each["model_config"])
+    assert here == there

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
 from safe_triton.errors import ConfigError, EnvironmentMissingError
-
-# protobuf's JSON has 64-bit numbers as text; the server turns these back into numbers.
-_NUMBERS = frozenset({
-    "count", "default_queue_policy_max_queue_delay_microseconds", "default_timeout_microseconds", "dims",
-    "max_queue_delay_microseconds", "max_sequence_idle_microseconds", "shape", "versions",
-})  # fmt: skip
 
 
 def read_pbtxt(path: Path) -> dict[str, Any]:
@@ -20,7 +15,7 @@ def read_pbtxt(path: Path) -> dict[str, Any]:
     Args:
         path: the file.
     Returns:
-        What the file sets; defaults are not filled in.
+        The fields as the server writes them: defaults included, except for messages that the file does not mention.
     Raises:
         EnvironmentMissingError: protobuf or tritonclient is not installed.
         ConfigError: the file cannot be read or is not a model configuration.
@@ -28,11 +23,12 @@ def read_pbtxt(path: Path) -> dict[str, Any]:
         Fields that are newer than the installed tritonclient.
     """
     try:
-        from google.protobuf import json_format, text_format  # only with the extra
+        from google.protobuf import text_format  # only with the extra
         from tritonclient.grpc import model_config_pb2
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # tritonclient without its grpc extra raises RuntimeError
+        missing = getattr(error, "name", None) or "tritonclient[grpc]"
         raise EnvironmentMissingError(
-            f"reading config.pbtxt needs the package {error.name!r}: pip install 'safe-triton[audit]', or give the "
+            f"reading config.pbtxt needs the package {missing!r}: pip install 'safe-triton[audit]', or give the "
             "configuration as a dict"
         ) from None
     try:
@@ -44,14 +40,29 @@ def read_pbtxt(path: Path) -> dict[str, Any]:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise ConfigError(f"config.pbtxt is no model configuration: {error}") from None
-    fields = json_format.MessageToDict(message, preserving_proto_field_name=True)
-    return {name: _with_numbers(value, name) for name, value in fields.items()}
+    return _fields(message)
 
 
-def _with_numbers(value: Any, key: str = "") -> Any:
-    """The same value with 64-bit numbers as numbers."""
-    if isinstance(value, dict):
-        return {name: _with_numbers(each, name) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_with_numbers(each, key) for each in value]
-    return int(value) if key in _NUMBERS and isinstance(value, str) else value
+def _fields(message: Any) -> dict[str, Any]:
+    """A message as a dict: scalars always unless they track presence, messages and choices only where they are set."""
+    values: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        entry = field.message_type
+        if entry is not None and entry.GetOptions().map_entry:
+            values[field.name] = {str(key): _value(entry.fields_by_name["value"], value[key]) for key in value}
+        elif isinstance(value, str | bytes) or not hasattr(value, "append"):
+            if not field.has_presence or message.HasField(field.name):
+                values[field.name] = _value(field, value)
+        else:
+            values[field.name] = [_value(field, each) for each in value]
+    return values
+
+
+def _value(field: Any, value: Any) -> Any:
+    """One value of a field: enumerations by name, messages as dicts, 64-bit numbers as numbers."""
+    if field.message_type is not None:
+        return _fields(value)
+    if field.enum_type is not None:
+        return field.enum_type.values_by_number[value].name
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value

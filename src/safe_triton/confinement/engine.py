@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
+from safe_triton import _libc
 from safe_triton.confinement import bpf, descriptors, landlock, privileges, rlimits, seccomp, threads, verify
 from safe_triton.confinement.enforcement import Enforcement, Gap, refused
 from safe_triton.confinement.entry import OneExec, Program, find_program
@@ -105,6 +106,8 @@ class _Application:
     def run(self, keep: Collection[int], execution: OneExec | None) -> Enforcement:
         """Apply and verify."""
         planned = self._plan
+        if not planned.policy.executable_memory:
+            _libc.preload("libgcc_s.so.1")  # glibc loads it when a thread is cancelled or exits, and aborts without it
         ruleset = self._step("landlock.files", self._open_ruleset) if planned.landlock else None
         kept = {*keep, ruleset} if ruleset is not None else set(keep)
         self._step("descriptors", lambda: self._close(kept))

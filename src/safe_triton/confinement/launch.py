@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from safe_triton.confinement.enforcement import refused
+from safe_triton.errors import PolicyError
 from safe_triton.policy.sandbox import RESOURCE_DEFAULTS, ResourceLimits, SandboxPolicy
 from safe_triton.unsafe import AllowNetwork, AllowProcesses, Unlimited
 
 REFUSAL_VARIABLE = "SAFE_TRITON_REFUSAL"
 """Environment variable that carries the reason to the model that refuses; see :attr:`LaunchTable.refusal`."""
+
+GRANT_VARIABLE = "SAFE_TRITON_GRANT"
+"""Environment variable that tells the model's process what it was granted; see :func:`granted_to_json`."""
 
 LEAST_ARGUMENTS = 9
 """Program, entry file, region, two sizes, server's pid, backend folder, handle, instance name; releases add more."""
@@ -85,10 +90,12 @@ class LaunchTable:
                 instance=instance,
                 refusal=reason,
             )
+        granted = _joined(policy, needs)
+        own = SandboxPolicy(read=(os.path.dirname(os.path.dirname(entry)),))
         return Launch(
-            policy=_joined(policy, needs),
+            policy=granted,
             command=(self.stub, *arguments[1:]),
-            environment=self.environment,
+            environment={**self.environment, GRANT_VARIABLE: granted_to_json(granted, _joined(needs, own))},
             instance=instance,
         )
 
@@ -124,6 +131,24 @@ class LaunchTable:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise refused("confinement.launch", f"the launch table cannot be read: {type(error).__name__}") from None
+
+
+def granted_to_json(granted: SandboxPolicy, needs: SandboxPolicy) -> str:
+    """Return what a process was granted, and the part of it without which no model runs, for :data:`GRANT_VARIABLE`."""
+    return json.dumps({"granted": policy_to_plain(granted), "needs": policy_to_plain(needs)})
+
+
+def granted_from_json(text: str) -> tuple[SandboxPolicy, SandboxPolicy]:
+    """Read what :func:`granted_to_json` returned: granted, needs.
+
+    Raises:
+        ConfinementError: reason ``confinement.grant``; it is something else.
+    """
+    try:
+        plain = json.loads(text)
+        return policy_from_plain(plain["granted"]), policy_from_plain(plain["needs"])
+    except (ValueError, KeyError, TypeError, AttributeError, PolicyError) as error:
+        raise refused("confinement.grant", f"{GRANT_VARIABLE} cannot be read: {type(error).__name__}") from None
 
 
 def policy_to_plain(policy: SandboxPolicy) -> dict[str, Any]:

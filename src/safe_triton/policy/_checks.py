@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeVar
@@ -18,6 +19,8 @@ def check_whole(where: str, value: object, minimum: int) -> None:
     """Reject anything but a whole number of at least ``minimum``; ``True`` is not a number."""
     if type(value) is not int:
         raise wrong("policy.type", f"{where} must be a whole number, not {_shown(value)}")
+    if value > sys.maxsize:
+        raise wrong("policy.range", f"{where} must be at most {sys.maxsize}")
     if value < minimum:
         raise wrong("policy.range", f"{where} must be at least {minimum}, not {value}")
 
@@ -26,6 +29,8 @@ def check_number(where: str, value: object) -> None:
     """Reject anything but a real number; NaN is not a bound."""
     if type(value) not in (int, float):
         raise wrong("policy.type", f"{where} must be a number, not {_shown(value)}")
+    if isinstance(value, int) and abs(value) > sys.maxsize:
+        raise wrong("policy.range", f"{where} must be between -{sys.maxsize} and {sys.maxsize}")
     if math.isnan(value):  # type: ignore[arg-type]
         raise wrong("policy.range", f"{where} must not be NaN")
 

@@ -19,6 +19,9 @@ class DefaultLimit:
     reason: str
 
 
+SCHEMA_STRING_BYTES = MIB
+"""Default bytes of one JSON text of an input with a schema: parsing takes a multiple of it in memory."""
+
 DEFAULTS: tuple[DefaultLimit, ...] = (
     DefaultLimit(
         "max_batch_size",

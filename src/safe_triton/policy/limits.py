@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from safe_triton._declared import Declaration, wrong
+from safe_triton._declared import Declaration, combining, wrong
 from safe_triton.policy import _checks as rules
 from safe_triton.policy.defaults import BY_NAME, DEFAULTS
 from safe_triton.unsafe import Unlimited
@@ -17,6 +17,10 @@ from safe_triton.unsafe import Unlimited
 Limit: TypeAlias = int | Unlimited
 Inherited: TypeAlias = int | Unlimited | Literal["inherit"]
 ScalarType: TypeAlias = type[str] | type[int] | type[float] | type[bool]
+
+
+MAX_PARAMETER_LENGTH = 4096
+"""Default characters of a string parameter: no tighter than the default ``max_parameter_bytes``."""
 
 
 def bound(limit: int | str | Unlimited) -> int:
@@ -39,7 +43,7 @@ class InputLimits(Declaration):
         max_bytes: bytes of this input; of BYTES elements, the sum of their lengths.
         max_elements: elements of this input.
         max_strings: BYTES elements of this input.
-        max_string_bytes: bytes of each BYTES element.
+        max_string_bytes: bytes of each BYTES element; 1 MiB where a ``schema`` is declared and this is not.
         minimum: least value of any element (numbers only).
         maximum: greatest value of any element (numbers only).
         finite: refuse NaN and infinities (floats only).
@@ -71,9 +75,12 @@ class InputLimits(Declaration):
         _check_range("InputLimits", self.minimum, self.maximum)
         rules.check_flag("InputLimits.finite", self.finite)
         rules.check_flag("InputLimits.utf8", self.utf8)
+        if self.sequence_axis == "none" and self.max_sequence_length != "inherit":
+            raise wrong("policy.conflict", 'InputLimits has max_sequence_length and sequence_axis="none"')
         if self.schema is not None and not isinstance(self.schema, type):
             raise wrong("policy.type", "InputLimits.schema must be a pydantic model class")
 
+    @combining
     def tighten(self, other: InputLimits) -> InputLimits:
         """Combine two declarations for one input; the tighter of each wins.
 
@@ -81,6 +88,10 @@ class InputLimits(Declaration):
             PolicyError: reason ``policy.conflict``; two axes or two schemas were declared.
         """
         both = self.declared & other.declared
+        for mine, theirs in ((self, other), (other, self)):
+            counts = "max_sequence_length" in mine.declared and "sequence_axis" in theirs.declared
+            if counts and mine.sequence_axis != theirs.sequence_axis:
+                raise wrong("policy.conflict", "InputLimits.max_sequence_length is declared for another sequence_axis")
         for name in ("sequence_axis", "schema"):
             if name in both and getattr(self, name) != getattr(other, name):
                 raise wrong("policy.conflict", f"InputLimits.{name} is declared twice with different values")
@@ -120,6 +131,7 @@ class OutputLimits(Declaration):
         rules.check_limit("OutputLimits.max_bytes", self.max_bytes, 1, "inherit")
         rules.check_flag("OutputLimits.finite", self.finite)
 
+    @combining
     def tighten(self, other: OutputLimits) -> OutputLimits:
         """Combine two declarations for one output; the tighter of each wins."""
         values: dict[str, Any] = {"finite": self.finite or other.finite}
@@ -147,7 +159,7 @@ class ParameterLimits(Declaration):
     type: ScalarType = str
     minimum: float = -math.inf
     maximum: float = math.inf
-    max_length: int = 4096
+    max_length: int = MAX_PARAMETER_LENGTH
     choices: tuple[str | int | float | bool, ...] = ()
     required: bool = False
 
@@ -156,6 +168,11 @@ class ParameterLimits(Declaration):
             raise wrong("policy.type", "ParameterLimits.type must be str, int, float or bool")
         _check_range("ParameterLimits", self.minimum, self.maximum)
         rules.check_whole("ParameterLimits.max_length", self.max_length, 0)
+        has_range = self.minimum > -math.inf or self.maximum < math.inf
+        if has_range and self.type not in (int, float):
+            raise wrong("policy.conflict", f"ParameterLimits has a range, and type {self.type.__name__}")
+        if self.max_length != MAX_PARAMETER_LENGTH and self.type is not str:
+            raise wrong("policy.conflict", f"ParameterLimits has max_length, and type {self.type.__name__}")
         rules.check_flag("ParameterLimits.required", self.required)
         if not isinstance(self.choices, (tuple, list)):
             raise wrong("policy.type", "ParameterLimits.choices must be a tuple of values")
@@ -164,6 +181,7 @@ class ParameterLimits(Declaration):
             if type(choice) is not self.type:
                 raise wrong("policy.type", f"ParameterLimits.choices holds {choice!r}, no {self.type.__name__}")
 
+    @combining
     def tighten(self, other: ParameterLimits) -> ParameterLimits:
         """Combine two declarations for one parameter; the tighter of each wins.
 
@@ -250,6 +268,7 @@ class Limits(Declaration):
             rules.check_mapping("Limits.parameters", self.parameters, ParameterLimits)
             object.__setattr__(self, "parameters", rules.frozen_mapping(self.parameters))
 
+    @combining
     def tighten(self, other: Limits) -> Limits:
         """Combine two declarations: the smaller number wins; a default holds only where neither declares.
 
@@ -273,6 +292,12 @@ class Limits(Declaration):
                 values["parameters"] = other.parameters if self.parameters == "any" else self.parameters
         else:
             # Both list what is allowed: only what both allow stays.
+            for listed, others in ((self.parameters, other.parameters), (other.parameters, self.parameters)):
+                lost = [name for name, rule in listed.items() if rule.required and name not in others]
+                if lost:
+                    raise wrong(
+                        "policy.conflict", f"parameter '{lost[0]}' is required, and not allowed by the other side"
+                    )
             common = [name for name in self.parameters if name in other.parameters]
             values["parameters"] = {name: self.parameters[name].tighten(other.parameters[name]) for name in common}
         return Limits(**values)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from safe_triton._declared import Declaration, wrong
+from safe_triton._declared import Declaration, combining, wrong
 from safe_triton.policy import _checks as rules
 from safe_triton.policy.defaults import MIB, DefaultLimit
 from safe_triton.unsafe import AllowNetwork, AllowProcesses, Token, Unlimited
@@ -77,6 +77,7 @@ class ResourceLimits(Declaration):
         for row in RESOURCE_DEFAULTS:
             rules.check_limit(f"ResourceLimits.{row.name}", getattr(self, row.name), row.minimum)
 
+    @combining
     def tighten(self, other: ResourceLimits) -> ResourceLimits:
         """Return the smaller of each limit; a number is smaller than :class:`unsafe.Unlimited`."""
         return ResourceLimits(
@@ -133,6 +134,7 @@ class SandboxPolicy(Declaration):
             known = " or ".join(repr(word) for word in ENFORCEMENTS)
             raise wrong("policy.range", f"SandboxPolicy.enforcement must be {known}")
 
+    @combining
     def tighten(self, other: SandboxPolicy) -> SandboxPolicy:
         """Return what both grant: paths that lie in both, tokens that both have, the smaller resources.
 

@@ -6,6 +6,7 @@ Triton copies the C classes onto that module after ``model.py`` is imported, so 
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,12 @@ class Backend:
     MetricFamily: Any
     final_flag: int
     codes: dict[str, Any]
+
+
+def folders() -> tuple[str, ...]:
+    """Return the folder that Triton's module was imported from."""
+    file = getattr(importlib.import_module(MODULE), "__file__", None)
+    return (os.path.dirname(os.path.abspath(file)),) if file else ()
 
 
 def bind() -> Backend:

@@ -11,12 +11,16 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from time import monotonic
 from types import FrameType
+from typing import Any, TypeVar
 
 from safe_triton._libc import timer_create
 from safe_triton.errors import DeadlineExceeded
 from safe_triton.runtime.log import ModelLogger
+
+T = TypeVar("T")
 
 INTERRUPT_SIGNAL = int(signal.SIGRTMIN) + 9
 """Sent to the main thread; its handler raises :class:`DeadlineExceeded`. Real-time signals have no other user here."""
@@ -30,6 +34,9 @@ EXIT_STATUS = 70
 TICK_S = 1.0
 """Longest sleep of the watchdog, and how long calls may start under one setting of the kernel timer."""
 
+LEAST_TICK_S = 0.01
+"""Shortest sleep of an idle watchdog, and the most by which a shorter deadline is missed."""
+
 REPEAT_S = 0.1
 """Pause between two interrupts of code that swallowed the first one."""
 
@@ -38,6 +45,15 @@ SLACK_S = 1.0
 
 LONGEST_S = 10.0 * 365 * 86400
 """An unlimited deadline as the kernel's timers can hold it."""
+
+
+def late(error: BaseException) -> DeadlineExceeded:
+    """Return what an exception after the soft deadline stands for, also where the code wrapped the interrupt."""
+    if isinstance(error, DeadlineExceeded):
+        return error
+    deadline = DeadlineExceeded()
+    deadline.__cause__ = error
+    return deadline
 
 
 class Watchdog:
@@ -98,6 +114,29 @@ class Watchdog:
                 self._timer.arm(TICK_S + self._hard_s + SLACK_S)
             self.slot[1] = due
 
+    def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run code that is, or may call, the author's, with the deadlines that hold now.
+
+        Raises:
+            DeadlineExceeded: it took too long, also where it turned the interrupt into an exception of its own.
+        """
+        slot = self.slot
+        start = monotonic()
+        if start >= slot[1]:
+            self.rearm()
+        slot[0] = start
+        try:
+            return function(*arguments)
+        except DeadlineExceeded:
+            raise
+        except BaseException as error:
+            slot[0] = 0.0
+            if monotonic() - start >= self._soft_s:
+                raise late(error) from error
+            raise
+        finally:
+            slot[0] = 0.0
+
     def stop(self) -> None:
         """Stop watching and give the signal back."""
         self._stopped = True
@@ -133,7 +172,7 @@ class Watchdog:
         start = self.slot[0]
         if not start:
             self.rearm()
-            return min(self._soft_s, self._hard_s, TICK_S)
+            return max(min(self._soft_s, self._hard_s, TICK_S), LEAST_TICK_S)
         age = monotonic() - start
         if self.slot[0] != start:
             return 0.0  # that call ended while this thread waited for the GIL: its age is nobody's

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safe_triton._declared import is_triton_stub
 from safe_triton.config import ModelConfig
@@ -22,6 +22,9 @@ from safe_triton.runtime.outcome import Outcomes, log_failure, new_error_id
 from safe_triton.runtime.stats import Stats
 from safe_triton.runtime.text import client_text
 from safe_triton.validation import Plan, compile_plan
+
+if TYPE_CHECKING:
+    from safe_triton.policy.sandbox import SandboxPolicy
 
 T = TypeVar("T")
 
@@ -74,6 +77,7 @@ class Instance:
         version = args["model_version"]
         logger = model_logger(model=config.name, version=version, instance=args["model_instance_name"])
         stats = Stats()
+        watchdog = Watchdog(logger, ends_process=is_triton_stub())
         for place, token in limits.tokens().items():
             logger.warning(
                 "a limit is taken away",
@@ -89,8 +93,8 @@ class Instance:
             backend=backend,
             logger=logger,
             stats=stats,
-            outcomes=Outcomes(backend, logger, stats, plan.deadline_s),
-            watchdog=Watchdog(logger, ends_process=is_triton_stub()),
+            outcomes=Outcomes(backend, logger, stats, plan.deadline_s, watchdog),
+            watchdog=watchdog,
             metrics=MetricsFlusher(backend, stats, {"model": config.name, "version": version}, logger),
             context=ModelContext(
                 config=config,
@@ -112,11 +116,11 @@ class Instance:
             LoadError: it raised; only what is meant for others to read is in the text.
         """
         load_s = self.plan.load_deadline_s
-        self.watchdog.start(load_s, load_s + (self.plan.hard_deadline_s - self.plan.deadline_s))
+        self.watchdog.start(load_s, self._load_hard_s)
         try:
-            result = self.call(load)
-        except LoadError:
-            raise
+            result = self.watchdog.run(load)
+        except LoadError as error:
+            raise LoadError(client_text(error.message), reason=error.reason) from None
         except (PathError, ModelError) as error:
             raise LoadError(f"{error.reason}: {client_text(error.message)}", reason=error.reason) from None
         except DeadlineExceeded:
@@ -131,17 +135,17 @@ class Instance:
             raise LoadError(f"load.failed: load() raised (id {error_id}); the server's log has the details") from None
         return result
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Run code of the author's under the watchdog, with the deadlines that hold now."""
-        import time
+    @property
+    def _load_hard_s(self) -> float:
+        return self.plan.load_deadline_s + (self.plan.hard_deadline_s - self.plan.deadline_s)
 
-        slot = self.watchdog.slot
-        self.watchdog.rearm()
-        slot[0] = time.monotonic()
-        try:
-            return function()
-        finally:
-            slot[0] = 0.0
+    def seal(
+        self, sandbox: SandboxPolicy | None, args: Mapping[str, str]
+    ) -> Callable[[Callable[[list[Any]], Any]], Callable[[list[Any]], Any]]:
+        """Narrow this process to what serving needs; see :func:`safe_triton.runtime.seal.seal`."""
+        from safe_triton.runtime.seal import seal
+
+        return seal(sandbox, args, self.logger, self.stats)
 
     def serve(self, *, interrupts: bool) -> None:
         """Switch to the serving deadlines and begin to export the counters.
@@ -165,9 +169,10 @@ class Instance:
         )
 
     def close(self, unload: Callable[[], Any]) -> None:
-        """Run the author's unloading code and release everything; never raises."""
+        """Run the author's unloading code, as long as loading may take, and release everything; never raises."""
+        self.watchdog.use(self.plan.load_deadline_s, self._load_hard_s)
         try:
-            self.call(unload)
+            self.watchdog.run(unload)
         except BaseException as error:
             log_failure(self.logger, "unload failed", error, new_error_id(), "unload.failed")
         for release in (

@@ -6,10 +6,14 @@ import json
 import logging
 import sys
 import time
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 LOGGER_NAME = "safe_triton"
+
+MAX_TEXT_CHARACTERS = 32_768
+"""Of a message and of a traceback, each: a client's payload in an exception's text must not flood the log."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -20,14 +24,31 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": _text(record.getMessage, lambda: f"{type(record.msg).__name__}: cannot be printed"),
         }
         fields = getattr(record, "fields", None)
         if isinstance(fields, dict):
             line.update(fields)
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+            kind, _, frames = exc_info = record.exc_info
+            line["traceback"] = _text(
+                lambda: self.formatException(exc_info),
+                lambda: "".join(traceback.format_tb(frames)) + f"{kind.__name__ if kind else None}: cannot be printed",
+            )
+        return json.dumps(line, default=lambda value: _text(lambda: str(value), lambda: "cannot be printed"))
+
+
+def _text(produce: Callable[[], str], otherwise: Callable[[], str]) -> str:
+    """Return a text without its middle where it is long; what cannot be printed must not cost the line."""
+    try:
+        text = produce()
+    except Exception:
+        text = otherwise()
+    cut = len(text) - MAX_TEXT_CHARACTERS
+    if cut <= 0:
+        return text
+    half = MAX_TEXT_CHARACTERS // 2
+    return f"{text[:half]}[{cut} characters left out]{text[-half:]}"
 
 
 if TYPE_CHECKING:

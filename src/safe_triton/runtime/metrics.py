@@ -19,6 +19,8 @@ FAMILIES = {
     "safe_triton_requests_total": "Requests by outcome",
     "safe_triton_refusals_total": "Refused requests by reason",
     "safe_triton_output_warnings_total": "Outputs passed although they break config.pbtxt, by reason",
+    "safe_triton_violations_total": "Attempts of the model's code that the guard refused, by kind",
+    "safe_triton_enforcement_gaps": "What is not enforced on the model's process, by mechanism",
     "safe_triton_execution_seconds_total": "Seconds in the author's code",
     "safe_triton_guard_seconds_total": "Seconds of checks and of building responses around the author's code",
 }
@@ -92,6 +94,8 @@ class MetricsFlusher:
             ("safe_triton_requests_total", "outcome", stats.outcomes),
             ("safe_triton_refusals_total", "reason", stats.refusals),
             ("safe_triton_output_warnings_total", "reason", stats.warnings),
+            ("safe_triton_violations_total", "kind", stats.violations),
+            ("safe_triton_enforcement_gaps", "mechanism", stats.gaps),
         ):
             for value, total in list(counts.items()):
                 totals[name, label, value] = total

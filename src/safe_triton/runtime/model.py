@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from safe_triton._declared import is_triton_stub
 from safe_triton.errors import LoadError, PolicyError
 from safe_triton.policy import Limits, LoadConditions
 
 if TYPE_CHECKING:
+    from safe_triton.policy.sandbox import SandboxPolicy
     from safe_triton.runtime.context import ModelContext
     from safe_triton.runtime.instance import Instance
 
@@ -23,6 +26,21 @@ def without_path(function: F) -> F:
     return function
 
 
+def _deferring(init: Callable[..., None]) -> Callable[..., None]:
+    """Keep what a constructor raises inside Triton's stub for ``initialize``, whose error carries no paths."""
+
+    @functools.wraps(init)
+    def deferred(self: SafeTritonPythonModel, *args: Any, **kwargs: Any) -> None:
+        try:
+            init(self, *args, **kwargs)
+        except BaseException as error:
+            if not is_triton_stub():
+                raise
+            self._failure = error
+
+    return deferred
+
+
 class SafeTritonPythonModel:
     """Base class of a Triton Python model whose requests, responses, errors and time are checked.
 
@@ -32,8 +50,10 @@ class SafeTritonPythonModel:
     Attributes:
         limits: what the model accepts and how long it may take.
         conditions: what has to hold before it loads.
+        sandbox: what the model's process may still touch once ``load`` has returned; ``None`` narrows nothing. It can
+            only tighten what the operator granted.
         isolate_failures: whether each request of a batch runs once alone when ``infer_batch`` raises, so that only
-            the offender fails.
+            the offender fails. Never in sequence models, whose state a second run would count twice.
 
     Does not cover:
         Hostile code in the model itself: these checks are Python and run beside it.
@@ -41,13 +61,17 @@ class SafeTritonPythonModel:
 
     limits: ClassVar[Limits] = Limits()
     conditions: ClassVar[LoadConditions] = LoadConditions()
+    sandbox: ClassVar[SandboxPolicy | None] = None
     isolate_failures: ClassVar[bool] = True
 
     _problem: ClassVar[PolicyError | None] = None
+    _failure: BaseException | None = None
     _instance: Instance | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            setattr(cls, "__init__", _deferring(cls.__dict__["__init__"]))  # noqa: B010 - mypy: access on a class
         for name in FINAL:
             own = SafeTritonPythonModel.__dict__[name]
             if getattr(cls, name) is not own:
@@ -120,8 +144,9 @@ class SafeTritonPythonModel:
         from safe_triton.runtime.instance import Instance, as_load_error
 
         try:
-            if self._problem is not None:
-                raise self._problem
+            for kept in (self._problem, self._failure):
+                if kept is not None:
+                    raise kept
             instance = Instance.create(args, self.limits, self.conditions)
             form = select_form(self, SafeTritonPythonModel, instance.plan.config)
             self._instance = instance
@@ -132,10 +157,11 @@ class SafeTritonPythonModel:
                 outcomes=instance.outcomes,
                 stats=instance.stats,
                 watchdog=instance.watchdog,
-                isolates=self.isolate_failures,
+                isolates=self.isolate_failures and not instance.plan.config.has_sequences,
             )
             # On the instance: Triton finds it there, and no look-up is left for the request path.
-            self.__dict__["execute"] = compile_execute(engine, self, form)
+            execute = compile_execute(engine, self, form)
+            self.__dict__["execute"] = instance.seal(self.sandbox, args)(execute)
             instance.serve(interrupts=not is_async(self, form))
         except BaseException as error:
             if self._instance is not None:

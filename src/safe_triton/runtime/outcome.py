@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from safe_triton.errors import (
@@ -14,9 +15,13 @@ from safe_triton.errors import (
     RequestError,
 )
 from safe_triton.runtime._pb import Backend
+from safe_triton.runtime.deadline import Watchdog
 from safe_triton.runtime.log import ModelLogger
 from safe_triton.runtime.stats import Stats
 from safe_triton.runtime.text import client_text
+
+SPARE_RESPONSES = 64
+"""Error responses that exist before memory runs out."""
 
 
 class Outcomes:
@@ -27,15 +32,24 @@ class Outcomes:
         logger: gets the details under the error id.
         stats: counts every outcome.
         deadline_s: soft deadline, named in the answer when it has passed.
+        watchdog: deadlines hold here too, since an exception's own text is the author's code.
     """
 
-    def __init__(self, backend: Backend, logger: ModelLogger, stats: Stats, deadline_s: float) -> None:
+    def __init__(
+        self, backend: Backend, logger: ModelLogger, stats: Stats, deadline_s: float, watchdog: Watchdog
+    ) -> None:
         self._backend = backend
         self._logger = logger
         self._stats = stats
         self._deadline_text = f"deadline.exceeded: the model did not answer within {deadline_s * 1000:.0f} ms"
-        # Made now, so that it exists when memory has run out.
-        self._last_resort = self.response("model failed", "INTERNAL")
+        self._run: Callable[..., Any] = watchdog.run
+        # Made now, so that they exist when memory has run out. Several, because tritonserver 2.51.0 crashes when two
+        # requests of a batch share one error response.
+        self._spare = [self.response("model failed", "INTERNAL") for _ in range(SPARE_RESPONSES)]
+
+    def leave_slot_alone(self) -> None:
+        """Answer without a deadline of its own: the asynchronous form's slot belongs to the whole execute."""
+        self._run = lambda function, *arguments: function(*arguments)
 
     def response(self, message: str, code: str) -> Any:
         """Return an error response."""
@@ -47,30 +61,36 @@ class Outcomes:
     def answer(self, error: BaseException) -> Any:
         """Return the error response for what was raised while one request was handled; count and log it."""
         try:
-            return self._answer(error)
+            outcome, reason, response = self._run(self._answer, error)
+            self._stats.count(outcome, reason)
+            return response
         except BaseException:  # memory, recursion, an interrupt: the request is answered all the same
             self._stats.outcomes["failed"] += 1
-            return self._last_resort
+            return self._answer_plainly(error)
 
-    def _answer(self, error: BaseException) -> Any:
+    def _answer_plainly(self, error: BaseException) -> Any:
+        try:
+            error_id = new_error_id()
+            fields = {"error_id": error_id, "reason": "model.failed", "exception": type(error).__name__}
+            self._logger.error("the model's code failed and cannot be described", extra={"fields": fields})
+            return self.response(f"model failed (id {error_id})", "INTERNAL")
+        except BaseException:  # memory has run out
+            return self._spare.pop() if len(self._spare) > 1 else self._spare[0]
+
+    def _answer(self, error: BaseException) -> tuple[str, str, Any]:
         if isinstance(error, RequestError):
-            self._stats.count("refused", error.reason)
-            return self.response(error.message, error.code)
+            return "refused", error.reason, self.response(client_text(str(error.message)), error.code)
         if isinstance(error, (DeadlineExceeded, DeadlineExceededError)):
-            self._stats.count("deadline")
             self._log(error, "deadline", "deadline.exceeded")
-            return self.response(self._deadline_text, DeadlineExceededError.code)
+            return "deadline", "", self.response(self._deadline_text, DeadlineExceededError.code)
         if isinstance(error, ModelError):
-            self._stats.count("answered")
-            return self.response(client_text(error.message), error.code)
+            return "answered", "", self.response(client_text(str(error.message)), error.code)
         if isinstance(error, self._backend.TritonModelException):
-            self._stats.count("answered")
-            return self.response(client_text(str(error)), "INTERNAL")
-        self._stats.count("failed")
+            return "answered", "", self.response(client_text(str(error)), "INTERNAL")
         error_id = self._log(
             error, "the model's code failed", error.reason if isinstance(error, OutputError) else "model.failed"
         )
-        return self.response(f"model failed (id {error_id})", "INTERNAL")
+        return "failed", "", self.response(f"model failed (id {error_id})", "INTERNAL")
 
     def _log(self, error: BaseException, message: str, reason: str) -> str:
         error_id = new_error_id()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from safe_triton.errors import LoadError, PolicyError
 from safe_triton.policy import Limits, LoadConditions
 from safe_triton.runtime.model import without_path
+
+if TYPE_CHECKING:
+    from safe_triton.policy.sandbox import SandboxPolicy
 
 FORWARDED = ("auto_complete_config", "is_ready")
 """Hooks that Triton finds with ``hasattr``: defined only if the original has them."""
@@ -18,6 +21,7 @@ def protect(
     *,
     limits: Limits | None = None,
     conditions: LoadConditions | None = None,
+    sandbox: SandboxPolicy | None = None,
     isolate_failures: bool = True,
     outputs: Literal["warn", "refuse"] = "warn",
 ) -> type:
@@ -36,6 +40,8 @@ def protect(
         model_class: the original class, with ``execute`` as a plain function; decoupled or not.
         limits: what the model accepts; the defaults where left out.
         conditions: what has to hold before it loads.
+        sandbox: what the process may still touch once ``initialize`` has returned; ``None`` narrows nothing. It can
+            only tighten what the operator granted.
         isolate_failures: whether each request of a batch runs once alone when ``execute`` raises. Never for sequence
             models, and never after a response sender was taken.
         outputs: ``"warn"`` passes outputs that break config.pbtxt and counts them; ``"refuse"`` makes them a failure
@@ -82,7 +88,8 @@ def protect(
                     return original
 
                 self.original = instance.run_load(load)
-                self.__dict__["execute"] = execution.compile(self.original.execute)
+                execute = execution.compile(self.original.execute)
+                self.__dict__["execute"] = instance.seal(sandbox, args)(execute)
                 instance.serve(interrupts=True)
             except BaseException as error:
                 if self._instance is not None:

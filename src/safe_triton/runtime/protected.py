@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from safe_triton.errors import DeadlineExceeded, OutputError
-from safe_triton.runtime.forms.engine import Execute
+from safe_triton.runtime.forms.engine import Engine, Execute
 from safe_triton.runtime.instance import Instance
+from safe_triton.runtime.outcome import log_failure, new_error_id
 from safe_triton.runtime.text import client_text
-from safe_triton.validation.outputs import OutputPlan, check_total_bytes
+from safe_triton.validation.outputs import OutputPlan, check_total_bytes, sent_bytes
 
 WATCHED = ("get_response_sender", "set_release_flags")
 
 
 class GuardedSender:
-    """Stands before a response sender: responses are checked, and the final flag is remembered."""
+    """Stands before a response sender: responses are checked, and the final flag is sent once.
 
-    __slots__ = ("_check", "_final", "_progress", "_rows", "_sender", "is_finished")
+    A response that must not leave is answered with an error and the final flag, whatever thread it comes from: an
+    exception there would end the author's thread, and the client would wait for ever.
+    """
 
-    def __init__(
-        self, sender: Any, check: Callable[[Any, int], Any], rows: int, final: int, progress: Callable[[], None]
-    ) -> None:
+    __slots__ = ("_execution", "_rows", "_sender", "has_failed", "is_finished")
+
+    def __init__(self, sender: Any, execution: ProtectedExecution, rows: int) -> None:
         self._sender = sender
-        self._check = check
+        self._execution = execution
         self._rows = rows
-        self._final = final
-        self._progress = progress
+        self.has_failed = False
         self.is_finished = False
 
     def send(self, response: Any = None, flags: int = 0) -> None:
-        """Send one response, the final flag, or both, as the original sender does."""
+        """Send one response, the final flag, or both, as the original sender does; after the final flag, nothing."""
+        if self.is_finished:
+            return
         if response is not None:
-            response = self._check(response, self._rows)
-        if flags & self._final:
-            self.is_finished = True
+            try:
+                response = self._execution.check_response(response, self._rows)
+                self.has_failed = self.has_failed or response.has_error()
+            except OutputError as error:
+                self.fail(error)
+                return
+        if self._send(response, flags):
+            self._execution.count("answered" if self.has_failed else "ok")
+        self._execution.note_progress()
+
+    def fail(self, error: BaseException) -> None:
+        """End the request with an error; counted there."""
+        if not self.is_finished:
+            self._send(self._execution.answer(error), self._execution.final_flag)
+
+    def _send(self, response: Any, flags: int) -> bool:
         if response is None:
             self._sender.send(flags=flags)
         else:
             self._sender.send(response, flags=flags)
-        self._progress()
+        if flags & self._execution.final_flag:
+            self.is_finished = True
+        return self.is_finished
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sender, name)
@@ -57,13 +77,25 @@ class ProtectedExecution:
 
     def __init__(self, instance: Instance, *, isolates: bool, refuses: bool) -> None:
         self._instance = instance
+        self._engine = Engine(
+            plan=instance.plan,
+            backend=instance.backend,
+            outcomes=instance.outcomes,
+            stats=instance.stats,
+            watchdog=instance.watchdog,
+            isolates=isolates,
+        )
         self._isolates = isolates and not instance.plan.config.has_sequences
         self._refuses = refuses
-        self._rows: dict[int, int] = {}
-        self._senders: dict[int, GuardedSender] = {}
-        self._rescheduled: set[int] = set()
+        # By the request itself: it is hashed by identity, and id() would be an audit event.
+        self._rows: dict[Any, int] = {}
+        self._senders: dict[Any, GuardedSender] = {}
+        self._rescheduled: set[Any] = set()
         self._originals: dict[str, Any] = {}
         self._warned: set[str] = set()
+        self._counting = threading.Lock()
+        self.answer = instance.outcomes.answer
+        self.final_flag = instance.backend.final_flag
 
     def watch(self) -> None:
         """Learn what the original does with its requests.
@@ -74,22 +106,16 @@ class ProtectedExecution:
         self._originals = {name: getattr(request_class, name) for name in WATCHED if hasattr(request_class, name)}
 
         def get_response_sender(request: Any) -> Any:
-            known = self._senders.get(id(request))
+            known = self._senders.get(request)
             if known is not None:
                 return known
-            sender = GuardedSender(
-                self._originals["get_response_sender"](request),
-                self._check_response,
-                self._rows.get(id(request), -1),
-                self._instance.backend.final_flag,
-                self._note_progress,
-            )
-            if id(request) in self._rows:
-                self._senders[id(request)] = sender
+            sender = GuardedSender(self._originals["get_response_sender"](request), self, self._rows.get(request, -1))
+            if request in self._rows:
+                self._senders[request] = sender
             return sender
 
         def set_release_flags(request: Any, *args: Any, **kwargs: Any) -> Any:
-            self._rescheduled.add(id(request))
+            self._rescheduled.add(request)
             return self._originals["set_release_flags"](request, *args, **kwargs)
 
         for name, replacement in zip(WATCHED, (get_response_sender, set_release_flags), strict=True):
@@ -121,44 +147,36 @@ class ProtectedExecution:
 
         return guarded
 
+    def count(self, outcome: str) -> None:
+        """Count one request; also from threads of the original's."""
+        with self._counting:
+            self._instance.stats.count(outcome)
+
+    def note_progress(self) -> None:
+        """Give a decoupled ``execute`` that just sent a response the time of one call again."""
+        # Only the main thread runs under the deadlines; another one's response says nothing about it.
+        slot = self._instance.watchdog.slot
+        if slot[0] and threading.current_thread() is threading.main_thread():
+            slot[0] = monotonic()
+
     def _accept(self, requests: list[Any], refuse: Callable[[int, BaseException], None]) -> list[int]:
         plan = self._instance.plan
+        check_request = self._engine.check_request
         accepted = []
         for index, request in enumerate(requests):
             try:
-                inputs = plan.check_request(request)
+                inputs = check_request(request)
                 name = next((name for name in inputs if name in plan.inputs), None)
-                self._rows[id(request)] = inputs[name].shape[0] if plan.max_batch_rows and name else 0
+                self._rows[request] = inputs[name].shape[0] if plan.max_batch_rows and name else 0
                 accepted.append(index)
             except BaseException as error:
                 refuse(index, error)
         return accepted
 
-    def _call(self, execute: Callable[[list[Any]], Any], requests: list[Any]) -> Any:
-        watchdog, stats = self._instance.watchdog, self._instance.stats
-        slot = watchdog.slot
-        start = monotonic()
-        if start >= slot[1]:
-            watchdog.rearm()
-        slot[0] = start
-        try:
-            return execute(requests)
-        finally:
-            slot[0] = 0.0
-            stats.execution_s += monotonic() - start
-
-    def _note_progress(self) -> None:
-        watchdog = self._instance.watchdog
-        slot = watchdog.slot
-        if slot[0]:
-            start = monotonic()
-            if start >= slot[1]:
-                watchdog.rearm()
-            slot[0] = start
-
     def _plain(self, requests: list[Any], execute: Callable[[list[Any]], Any]) -> list[Any]:
-        answer = self._instance.outcomes.answer
+        answer = self.answer
         responses: list[Any] = [None] * len(requests)
+        kept: list[tuple[Any, Any]] = []
 
         def refuse(index: int, error: BaseException) -> None:
             responses[index] = answer(error)
@@ -166,10 +184,13 @@ class ProtectedExecution:
         def run(indices: list[int], isolates: bool) -> None:
             chosen = [requests[index] for index in indices]
             try:
-                returned = self._list_of(self._call(execute, chosen), len(chosen))
+                returned = self._list_of(self._engine.timed(execute, chosen), len(chosen))
             except BaseException as error:
-                alone = isolates and len(indices) > 1 and not isinstance(error, (DeadlineExceeded, OutputError))
+                self._instance.watchdog.slot[0] = 0.0
+                alone = isolates and not isinstance(error, (DeadlineExceeded, OutputError))
                 if alone and not self._senders:
+                    for array, before in kept:
+                        array[...] = before
                     for index in indices:
                         run([index], isolates=False)
                     return
@@ -183,17 +204,21 @@ class ProtectedExecution:
                     responses[index] = answer(error)
 
         accepted = self._accept(requests, refuse)
+        isolates = self._isolates and len(accepted) > 1
+        if isolates:
+            # The original may change its inputs in place: a second run has to see what the first one saw.
+            for index in accepted:
+                kept += [(array, array.copy()) for array in map(_array_of, requests[index].inputs())]
         if accepted:
-            run(accepted, self._isolates)
+            run(accepted, isolates)
         return responses
 
     def _list_of(self, returned: Any, count: int) -> list[Any]:
         if not isinstance(returned, list):
             if returned is None and len(self._senders) == count:
                 return [None] * count
-            raise OutputError(
-                f"output.type: execute returned {type(returned).__name__}, expected a list", reason="output.type"
-            )
+            got = type(returned).__name__
+            raise OutputError(f"output.type: execute returned {got}, expected a list", reason="output.type")
         if len(returned) != count:
             raise OutputError(
                 f"output.count: execute returned {len(returned)} responses for {count} requests", reason="output.count"
@@ -201,34 +226,51 @@ class ProtectedExecution:
         return returned
 
     def _answer_unless_sent(self, request: Any, error: BaseException) -> Any:
-        sender = self._senders.get(id(request))
+        sender = self._senders.get(request)
         if sender is None:
-            return self._instance.outcomes.answer(error)
-        if not sender.is_finished:
-            sender.send(self._instance.outcomes.answer(error), self._instance.backend.final_flag)
+            return self.answer(error)
+        sender.fail(error)
         return None
 
     def _finish(self, request: Any, response: Any) -> Any:
+        sender = self._senders.get(request)
+        if sender is not None and sender.is_finished and response is not None:
+            self._warn(
+                OutputError("output.twice: a request was answered by its sender, and again", reason="output.twice")
+            )
+            return None
         if response is None:
             # Legitimate where the original answers through the sender or asks for the request again.
-            if id(request) in self._senders or id(request) in self._rescheduled:
-                self._instance.stats.outcomes["ok"] += 1
+            if sender is not None or request in self._rescheduled:
                 return None
             raise OutputError("output.missing: execute returned no response for a request", reason="output.missing")
-        return self._check_response(response, self._rows.get(id(request), -1))
+        checked = self.check_response(response, self._rows.get(request, -1))
+        if self._refuses and not checked.has_error():
+            self._check_presence(request, checked)
+        self.count("answered" if checked.has_error() else "ok")
+        return checked
 
-    def _check_response(self, response: Any, rows: int) -> Any:
-        stats = self._instance.stats
+    def _check_presence(self, request: Any, response: Any) -> None:
+        there = {tensor.name() for tensor in response.output_tensors()}
+        for name in self._instance.plan.outputs:
+            if name not in there and name in request.requested_output_names():
+                raise OutputError(f"output.missing: '{name}' was not returned", reason="output.missing")
+
+    def check_response(self, response: Any, rows: int) -> Any:
+        """Return a response as it may leave.
+
+        Raises:
+            OutputError: it must not.
+        """
         if not isinstance(response, self._instance.backend.InferenceResponse):
-            raise OutputError(f"output.type: {type(response).__name__} is no InferenceResponse", reason="output.type")
+            got = type(response).__name__
+            raise OutputError(f"output.type: {got} is no InferenceResponse", reason="output.type")
         if response.has_error():
-            stats.count("answered")
             return self._clean_error(response)
         total_bytes = 0
         for tensor in response.output_tensors():
             total_bytes += self._check_tensor(tensor, rows)
         check_total_bytes(total_bytes, self._instance.plan.max_output_bytes)
-        stats.outcomes["ok"] += 1
         return response
 
     def _check_tensor(self, tensor: Any, rows: int) -> int:
@@ -247,7 +289,7 @@ class ProtectedExecution:
             if self._refuses or error.reason == "output.bytes":
                 raise
             self._warn(error)
-            return int(array.size * array.itemsize)
+            return sent_bytes(array)
 
     def _warn(self, error: OutputError) -> None:
         self._instance.stats.warn(error.reason)
@@ -257,26 +299,31 @@ class ProtectedExecution:
 
     def _clean_error(self, response: Any) -> Any:
         error = response.error()
-        text = str(error.message())
-        clean = client_text(text)
-        if clean == text:
-            return response
         backend = self._instance.backend
-        return backend.InferenceResponse(error=backend.TritonError(clean, error.code()))
+        # Always a new object: an original may use one error response for several requests, which crashes the server.
+        return backend.InferenceResponse(error=backend.TritonError(client_text(str(error.message())), error.code()))
 
     def _decoupled(self, requests: list[Any], execute: Callable[[list[Any]], Any]) -> None:
-        outcomes, final = self._instance.outcomes, self._instance.backend.final_flag
-
         def refuse(index: int, error: BaseException) -> None:
-            requests[index].get_response_sender().send(outcomes.answer(error), final)
+            self._fail(requests[index], error)
 
         accepted = [requests[index] for index in self._accept(requests, refuse)]
         if not accepted:
             return
         try:
-            self._call(execute, accepted)
+            self._engine.timed(execute, accepted)
         except BaseException as error:
+            self._instance.watchdog.slot[0] = 0.0
             for request in accepted:
-                sender = request.get_response_sender()
-                if not sender.is_finished:
-                    sender.send(outcomes.answer(error), final)
+                self._fail(request, error)
+
+    def _fail(self, request: Any, error: BaseException) -> None:
+        """End one request of a decoupled model; a sender that fails must not cost the others their answer."""
+        try:
+            request.get_response_sender().fail(error)
+        except Exception as failure:
+            log_failure(self._instance.logger, "a response could not be sent", failure, new_error_id(), "model.failed")
+
+
+def _array_of(tensor: Any) -> Any:
+    return tensor.as_numpy()

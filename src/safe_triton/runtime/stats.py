@@ -4,22 +4,26 @@ from __future__ import annotations
 
 
 class Stats:
-    """Counters since start. Only the thread that runs requests writes them.
+    """Counters since start. Only the thread that runs requests writes them; violations, the thread that made one.
 
     Attributes:
         outcomes: requests by outcome: ``ok``, ``refused``, ``answered``, ``failed``, ``deadline``, ``cancelled``.
         refusals: refused requests by reason slug.
         warnings: outputs that were passed although they break config.pbtxt, by reason (``protect`` only).
+        violations: refused attempts of the model's code by kind.
+        gaps: what is not enforced on this instance's process, by mechanism.
         execution_s: seconds in the author's code.
         guard_s: seconds outside it, from the first request of an execute on: checks and building responses.
     """
 
-    __slots__ = ("execution_s", "guard_s", "outcomes", "refusals", "warnings")
+    __slots__ = ("execution_s", "gaps", "guard_s", "outcomes", "refusals", "violations", "warnings")
 
     def __init__(self) -> None:
         self.outcomes = {"ok": 0, "refused": 0, "answered": 0, "failed": 0, "deadline": 0, "cancelled": 0}
         self.refusals: dict[str, int] = {}
         self.warnings: dict[str, int] = {}
+        self.violations: dict[str, int] = {}
+        self.gaps: dict[str, int] = {}
         self.execution_s = 0.0
         self.guard_s = 0.0
 

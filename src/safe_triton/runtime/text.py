@@ -8,7 +8,10 @@ MAX_CLIENT_TEXT = 1024
 """Characters of an author's message that reach a client."""
 
 _NAME = r"[^\s/'\"()<>,;:|]+"
-_PATH = re.compile(rf"(?<![\w/.~<])(?:file:/+|~?/|(?<!:)//+){_NAME}(?:/+(?:{_NAME})?)*")
+# Not after a word or one or two dots, where it is a relative path, and no closing tag; after an ellipsis it is a path.
+_PATH = re.compile(
+    rf"(?<![\w/~])(?<!(?<!\.)\.)(?<!(?<!\.)\.\.)(?!(?<=<)/\w+>)(?:\w+:///+|file:/+|~\w*/|/(?!/)|(?<!:)//+){_NAME}(?:/+(?:{_NAME})?)*"
+)
 _SPACE = re.compile(r"\s+")
 
 

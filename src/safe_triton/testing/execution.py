@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
 import time
 import weakref
 from collections.abc import Sequence
 from concurrent import futures
+from dataclasses import replace
 from typing import Any
 
 from safe_triton.testing.fake_requests import Answers, InferenceRequest, incoming
 from safe_triton.testing.fake_utils import (
+    TRITONSERVER_REQUEST_FLAG_SEQUENCE_START,
     TRITONSERVER_REQUEST_RELEASE_RESCHEDULE,
     TRITONSERVER_RESPONSE_COMPLETE_FINAL,
 )
@@ -62,6 +65,7 @@ class Execution:
         self._timeout_s = timeout_s
         self._is_decoupled = bool(config.get("model_transaction_policy", {}).get("decoupled"))
         self._is_iterative = bool((config.get("sequence_batching") or {}).get("iterative_sequence"))
+        self._sequences = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -73,14 +77,21 @@ class Execution:
         Returns:
             One outcome per request.
         """
-        answers = [Answers(is_decoupled=self._is_decoupled) for _ in requests]
-        waiting = list(range(len(requests)))
+        asked = list(requests)
+        iterating = [number for number, each in enumerate(asked) if self._is_iterative and not each.correlation_id]
+        for number in iterating:  # the server makes a sequence of its own for each
+            start = TRITONSERVER_REQUEST_FLAG_SEQUENCE_START
+            asked[number] = replace(asked[number], correlation_id=next(self._sequences), flags=start)
+        answers = [Answers(is_decoupled=self._is_decoupled) for _ in asked]
+        waiting = list(range(len(asked)))
         pending: dict[int, _Pending] = {}
         for _ in range(MAX_RESCHEDULES):
-            again = self._call(requests, answers, waiting, pending)
-            if not again:
+            released = self._call(asked, answers, waiting, pending)
+            waiting = [number for number in released if number in iterating]
+            if not waiting:
                 break
-            waiting = again
+            for number in waiting:
+                asked[number] = replace(asked[number], flags=0)
         self._wait(pending)
         return [self._outcome(each) for each in answers]
 
@@ -96,7 +107,7 @@ class Execution:
     def _call(
         self, requests: Sequence[Request], answers: list[Answers], numbers: list[int], pending: dict[int, _Pending]
     ) -> list[int]:
-        """One call of ``execute``; the numbers of the requests that the model wants to see again."""
+        """One call of ``execute``; the numbers of the requests that the model sent back to the scheduler."""
         batch = [self._incoming(requests[number], answers[number]) for number in numbers]
         for number, request in zip(numbers, batch, strict=True):
             pending[number] = _Pending(request, answers[number])
@@ -162,7 +173,7 @@ class Execution:
         return [
             number
             for number, request in zip(numbers, batch, strict=True)
-            if self._is_iterative and request._release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
+            if request._release_flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
         ]
 
     def _fail(self, batch: list[InferenceRequest], error: BaseException) -> None:

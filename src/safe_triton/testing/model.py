@@ -168,7 +168,7 @@ def load_model(
             args = {
                 "model_config": to_json(full),
                 "model_instance_kind": instance_kind,
-                "model_instance_name": f"{full['name']}_0_0",
+                "model_instance_name": f"{full['instance_group'][0]['name']}_0",
                 "model_instance_device_id": str(device_id),
                 "model_repository": str(folder),
                 "model_version": str(version),

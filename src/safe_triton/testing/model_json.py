@@ -25,9 +25,9 @@ _OUTPUT = {
     "is_shape_tensor": False,
     "is_non_linear_format_io": False,
 }
-_GROUP = {
+_GROUP: dict[str, Any] = {
     "name": "",
-    "kind": "KIND_CPU",
+    "kind": "KIND_AUTO",
     "count": 1,
     "gpus": [],
     "secondary_devices": [],
@@ -35,7 +35,7 @@ _GROUP = {
     "passive": False,
     "host_policy": "",
 }
-_OPTIMIZATION = {
+_OPTIMIZATION: dict[str, Any] = {
     "priority": "PRIORITY_DEFAULT",
     "input_pinned_memory": {"enable": True},
     "output_pinned_memory": {"enable": True},
@@ -93,17 +93,26 @@ def complete(config: Mapping[str, Any], *, name: str, kind: str = "CPU") -> dict
     full["input"] = [_tensor(_INPUT, each) for each in full["input"]]
     full["output"] = [_tensor(_OUTPUT, each) for each in full["output"]]
     full["optimization"] = copy.deepcopy(_OPTIMIZATION) | full["optimization"]
+    full["version_policy"] = full["version_policy"] or copy.deepcopy(_MODEL["version_policy"])
+    full["default_model_filename"] = full["default_model_filename"] or _MODEL["default_model_filename"]
     if full["dynamic_batching"] is not None:
         full["dynamic_batching"] = copy.deepcopy(_DYNAMIC) | full["dynamic_batching"]
         if not full["dynamic_batching"]["preferred_batch_size"]:
             full["dynamic_batching"]["preferred_batch_size"] = [full["max_batch_size"]]
     if full["model_transaction_policy"] is not None:
         full["model_transaction_policy"] = {"decoupled": False} | full["model_transaction_policy"]
-    groups = full["instance_group"] or [{"kind": f"KIND_{kind}"}]
-    full["instance_group"] = [
-        copy.deepcopy(_GROUP) | {"name": f"{full['name']}_{number}"} | group for number, group in enumerate(groups)
-    ]
+    groups = full["instance_group"] or [{"name": full["name"]}]  # without groups: one, named like the model
+    full["instance_group"] = [_group(full["name"], kind, number, group) for number, group in enumerate(groups)]
     return {key: value for key, value in full.items() if value is not None}
+
+
+def _group(name: str, kind: str, number: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """An instance group with what it leaves out."""
+    full = copy.deepcopy(_GROUP) | dict(given)
+    full["name"] = full["name"] or f"{name}_{number}"
+    full["kind"] = f"KIND_{kind}" if full["kind"] == "KIND_AUTO" else full["kind"]
+    full["count"] = max(full["count"], 1)
+    return full
 
 
 def _tensor(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

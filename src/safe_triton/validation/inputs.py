@@ -12,6 +12,7 @@ from safe_triton.config import ModelConfig, TensorSpec
 from safe_triton.config.dtypes import BY_NUMPY
 from safe_triton.errors import ConfigError, LimitExceededError, PolicyError, SignatureError
 from safe_triton.policy import InputLimits, bound
+from safe_triton.policy.defaults import SCHEMA_STRING_BYTES
 from safe_triton.validation.payload import PayloadCheck, compile_payload
 from safe_triton.validation.reader import LimitsReader
 
@@ -31,7 +32,8 @@ class InputPlan:
         max_batch_rows: rows on axis 0; 0 without a batch axis.
         sequence_axis: the axis that ``max_sequence_length`` counts; -1 where this input has none.
         max_sequence_length: elements along that axis.
-        max_elements: elements of the tensor (of BYTES: also the number of strings).
+        max_elements: elements of the tensor.
+        max_strings: elements of a BYTES tensor.
         max_bytes: bytes of the tensor.
         max_string_bytes: bytes of each BYTES element.
         is_bytes: whether elements are byte strings.
@@ -135,7 +137,10 @@ def compile_input(
     dims = spec.model_dims
     rank = len(dims) + offset
     fixed = tuple((axis + offset, size) for axis, size in enumerate(dims) if size >= 0)
-    sequence_axis, max_sequence_length = _sequence(spec, rules, limits, rank, dict(fixed))
+    sequence_axis, max_sequence_length = _sequence(spec, rules, limits, rank, dict(fixed), has_batch_axis=bool(offset))
+    if spec.dtype.is_bytes:
+        limits.note_applied("max_strings")
+        limits.note_applied("max_string_bytes")
     plan = InputPlan(
         name=spec.name,
         dtype=np.dtype(spec.dtype.numpy),
@@ -148,13 +153,21 @@ def compile_input(
         max_elements=_tighter(limits.take("max_elements"), rules.max_elements),
         max_strings=_tighter(limits.take("max_strings"), rules.max_strings),
         max_bytes=_tighter(limits.take("max_input_bytes"), rules.max_bytes),
-        max_string_bytes=_tighter(limits.take("max_string_bytes"), rules.max_string_bytes),
+        max_string_bytes=_string_bytes(limits.take("max_string_bytes"), rules),
         is_bytes=spec.dtype.is_bytes,
         optional=spec.optional,
         payload=compile_payload(spec, rules),
     )
-    _check_attainable(plan, spec, offset)
+    _check_attainable(plan, spec, offset, bound(limits.take("max_input_bytes")))
     return plan
+
+
+def _string_bytes(model_wide: Any, rules: InputLimits) -> int:
+    """Return the bound on one element; JSON texts have a smaller default, since parsing multiplies them in memory."""
+    own = _tighter(model_wide, rules.max_string_bytes)
+    if rules.schema is not None and rules.max_string_bytes == "inherit":
+        return min(own, SCHEMA_STRING_BYTES)
+    return own
 
 
 def _tighter(model_wide: Any, own: Any) -> int:
@@ -162,7 +175,13 @@ def _tighter(model_wide: Any, own: Any) -> int:
 
 
 def _sequence(
-    spec: TensorSpec, rules: InputLimits, limits: LimitsReader, rank: int, fixed: dict[int, int]
+    spec: TensorSpec,
+    rules: InputLimits,
+    limits: LimitsReader,
+    rank: int,
+    fixed: dict[int, int],
+    *,
+    has_batch_axis: bool,
 ) -> tuple[int, int]:
     limit = _tighter(limits.take("max_sequence_length"), rules.max_sequence_length)
     axis = rules.sequence_axis
@@ -172,6 +191,13 @@ def _sequence(
         if rules.declared & {"sequence_axis", "max_sequence_length"}:
             raise PolicyError(
                 f"policy.conflict: sequence_axis {axis} is declared for input '{spec.name}', which has {rank} axes",
+                reason="policy.conflict",
+            )
+        is_free = rank == 1 and not fixed and not has_batch_axis
+        if is_free and limits.is_declared("max_sequence_length"):
+            raise PolicyError(
+                f"policy.conflict: max_sequence_length {limit} counts axis {axis}, which input '{spec.name}' lacks;"
+                ' InputLimits(sequence_axis=0), or "none" if it is no sequence',
                 reason="policy.conflict",
             )
         return -1, limit
@@ -187,7 +213,7 @@ def _sequence(
     return axis, limit
 
 
-def _check_attainable(plan: InputPlan, spec: TensorSpec, offset: int) -> None:
+def _check_attainable(plan: InputPlan, spec: TensorSpec, offset: int, model_wide_bytes: int) -> None:
     least = math.prod(size for size in spec.model_dims if size >= 0)
     if any(size < 0 for size in spec.model_dims):
         return
@@ -195,7 +221,8 @@ def _check_attainable(plan: InputPlan, spec: TensorSpec, offset: int) -> None:
     if plan.is_bytes:
         needs.append(("max_strings", least, plan.max_strings))
     else:
-        needs.append(("max_input_bytes", least * spec.dtype.itemsize, plan.max_bytes))
+        name = "max_input_bytes" if plan.max_bytes == model_wide_bytes else "InputLimits.max_bytes"
+        needs.append((name, least * spec.dtype.itemsize, plan.max_bytes))
     for name, needed, allowed in needs:
         if needed > allowed:
             rows = " in one row" if offset else ""

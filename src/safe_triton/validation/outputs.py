@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,12 @@ Outputs = list[tuple[str, Array]]
 OutputsCheck = Callable[[Any, int], Outputs]
 
 MAX_REMEMBERED = 512
+
+TEXT_TYPES = (bytes, str, np.bytes_, np.str_)
+"""Exact types of a BYTES output's elements: a subclass's own methods would be the author's code."""
+
+STRING_HEADER_BYTES = 4
+"""Triton writes the length before each BYTES element."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,8 @@ class OutputPlan:
         """
         if not isinstance(array, np.ndarray):
             raise _wrong("output.type", f"{type(array).__name__}, expected a numpy array", self.name)
+        if type(array) is not np.ndarray:
+            array = np.asarray(array)  # a subclass's own methods are the author's code
         if self.is_bytes and array.dtype.kind in "SU":
             array = np.asarray(array, dtype=object)
         if array.dtype != self.dtype:
@@ -85,13 +93,15 @@ class OutputPlan:
     def check_payload(self, array: Array) -> int:
         """Check finite values and BYTES elements; return the output's size in bytes."""
         if self.is_bytes:
+            if STRING_HEADER_BYTES * array.size > self.max_bytes:  # before a broadcast view is written out
+                raise _wrong("output.bytes", f"{array.size} strings > {self.max_bytes} bytes", self.name)
             items = array.ravel().tolist()
             kinds = set(map(type, items))
             if kinds == {bytes}:
                 total = sum(map(len, items))
             else:
                 for kind in kinds:
-                    if not issubclass(kind, (bytes, str)):
+                    if kind not in TEXT_TYPES:
                         raise _wrong("output.type", f"an element is {kind.__name__}, expected bytes or str", self.name)
                 total = sum(map(_sent_bytes, items))
             if total > self.max_bytes:
@@ -100,6 +110,13 @@ class OutputPlan:
         if self.finite and not is_finite(array):
             raise _wrong("output.not_finite", "NaN or infinity", self.name)
         return array.size * array.itemsize
+
+
+def sent_bytes(array: Array) -> int:
+    """Return an array's bytes on the wire: of objects, the sum of their lengths."""
+    if array.dtype != object:
+        return array.size * array.itemsize
+    return sum(_sent_bytes(item) for item in array.ravel().tolist() if isinstance(item, (bytes, str)))
 
 
 def _sent_bytes(item: bytes | str) -> int:
@@ -177,7 +194,7 @@ class OutputRules:
         Raises:
             OutputError: reason ``output.*``.
         """
-        if not isinstance(outputs, Mapping):
+        if type(outputs) is not dict:  # another mapping's own methods would be the author's code
             raise not_a_mapping(outputs)
         for name in outputs:
             if name not in self.plans:

@@ -31,11 +31,15 @@ def compile_parameters(limits: Limits) -> ParametersCheck:
         if len(text) > max_text:
             # Never parsed: it cannot be within the limits.
             raise LimitExceededError("limit.parameter_bytes", len(text), max_text, "parameters")
-        parameters: Parameters = json.loads(text) if text else {}
-        if len(parameters) > max_count:
-            raise LimitExceededError("limit.parameters", len(parameters), max_count, "parameters")
+        # As pairs: a dict would merge a name that comes twice before it is counted.
+        pairs: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=list) if text else []
+        if len(pairs) > max_count:
+            raise LimitExceededError("limit.parameters", len(pairs), max_count, "parameters")
+        parameters: Parameters = dict(pairs)
+        if len(parameters) != len(pairs):
+            raise ParameterError("parameter.duplicate: a name came twice at parameters", reason="parameter.duplicate")
         for name, value in parameters.items():
-            size = len(name.encode()) + (len(value.encode()) if isinstance(value, str) else 8)
+            size = _bytes_of(name) + (_bytes_of(value) if isinstance(value, str) else 8)
             if size > max_bytes:
                 raise LimitExceededError("limit.parameter_bytes", size, max_bytes, _place(name))
         if declared is not None:
@@ -43,6 +47,11 @@ def compile_parameters(limits: Limits) -> ParametersCheck:
         return parameters
 
     return check
+
+
+def _bytes_of(text: str) -> int:
+    """Return a text's size; JSON can hold half of a surrogate pair, which is no character."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _place(name: str) -> str:

@@ -15,6 +15,9 @@ from safe_triton.policy import InputLimits
 Array = np.ndarray[Any, Any]
 PayloadCheck = Callable[[Array], Array]
 
+MAX_ERRORS = 100
+"""Schema errors above which their texts are not built: a client chooses how many there are, and each takes memory."""
+
 MAX_SHOWN = 120
 """Characters of a validator's message that reach a client."""
 
@@ -70,6 +73,8 @@ def compile_payload(spec: TensorSpec, rules: InputLimits) -> tuple[PayloadCheck,
         ("minimum/maximum", has_range, spec.dtype.is_number),
         ("utf8", rules.utf8, spec.dtype.is_bytes),
         ("schema", rules.schema is not None, spec.dtype.is_bytes),
+        ("max_strings", rules.max_strings != "inherit", spec.dtype.is_bytes),
+        ("max_string_bytes", rules.max_string_bytes != "inherit", spec.dtype.is_bytes),
     ):
         if declared and not fits:
             raise PolicyError(
@@ -99,7 +104,8 @@ def _finite_check(place: str) -> PayloadCheck:
 def _range_check(place: str, minimum: float, maximum: float) -> PayloadCheck:
     def check(array: Array) -> Array:
         # NaN compares false with everything, so it fails here too.
-        if array.size and not (array.min() >= minimum and array.max() <= maximum):
+        # As Python floats: numpy 2 would round the bounds to the array's type first, and a large one to infinity.
+        if array.size and not (array.min().item() >= minimum and array.max().item() <= maximum):
             if array.dtype.kind == "f" and np.isnan(array).any():
                 raise ContentError(f"content.not_finite: NaN at {place}", reason="content.not_finite")
             raise ContentError(
@@ -143,6 +149,11 @@ def _schema_check(place: str, schema: type) -> PayloadCheck:
         raise PolicyError("policy.type: InputLimits.schema must be a pydantic model class", reason="policy.type")
 
     def refuse(error: ValidationError, array: Array, index: int) -> NoReturn:
+        if error.error_count() > MAX_ERRORS:
+            count = error.error_count()
+            raise ContentError(
+                f"content.json: {count} errors at {_element(place, array, index)}", reason="content.json"
+            ) from None
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         what = f"{where}: {first['msg']}" if where else str(first["msg"])

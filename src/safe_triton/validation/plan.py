@@ -83,6 +83,8 @@ def compile_plan(limits: Limits, config: ModelConfig) -> Plan:
         for spec in config.outputs
     }
     reader.check_applied("max_sequence_length", "set InputLimits(sequence_axis=…) for the input that has one")
+    for name in ("max_strings", "max_string_bytes"):
+        reader.check_applied(name, "no input is BYTES")
     max_inputs = bound(reader.take("max_inputs"))
     required = sum(not plan.optional for plan in inputs.values())
     if required > max_inputs:
@@ -104,6 +106,7 @@ def compile_plan(limits: Limits, config: ModelConfig) -> Plan:
     check_parameters = compile_parameters(limits)
     max_output_bytes = bound(reader.take("max_output_bytes"))
     deadline_s = bound(reader.take("deadline_ms")) / 1000
+    _check_output_bytes(config, max_output_bytes)
     plan = Plan(
         config=config,
         inputs=inputs,
@@ -150,6 +153,17 @@ def _check_request_bytes(config: ModelConfig, max_request_bytes: int) -> None:
         raise PolicyError(
             f"policy.conflict: max_request_bytes {max_request_bytes} is below the {least} that config.pbtxt"
             " fixes for all inputs",
+            reason="policy.conflict",
+        )
+
+
+def _check_output_bytes(config: ModelConfig, max_output_bytes: int) -> None:
+    fixed = [spec for spec in config.outputs if all(size >= 0 for size in spec.model_dims)]
+    least = sum(math.prod(spec.model_dims) * spec.dtype.itemsize for spec in fixed)
+    if least > max_output_bytes:
+        raise PolicyError(
+            f"policy.conflict: max_output_bytes {max_output_bytes} is below the {least} that config.pbtxt"
+            " fixes for all outputs",
             reason="policy.conflict",
         )
 

@@ -26,6 +26,10 @@ class LimitsReader:
         self._left.discard(name)
         return getattr(self._limits, name)
 
+    def is_declared(self, name: str) -> bool:
+        """Tell whether a field was written down."""
+        return name in self._limits.declared
+
     def note_applied(self, name: str) -> None:
         """Note that a limit bounds at least one tensor of this model."""
         self._applied.add(name)
@@ -34,7 +38,7 @@ class LimitsReader:
         """Reject a limit that was declared and bounds no tensor of this model."""
         if name in self._limits.declared and name not in self._applied:
             raise PolicyError(
-                f"policy.unused: {name} is declared and no input has the axis it counts; {hint}", reason="policy.unused"
+                f"policy.unused: {name} is declared and applies to no input; {hint}", reason="policy.unused"
             )
 
     def check_all_taken(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from safe_triton.errors import LimitExceededError, SignatureError
+from safe_triton.errors import LimitExceededError, ParameterError, SignatureError
 from safe_triton.validation.inputs import InputPlan
 from safe_triton.validation.parameters import ParametersCheck
 from safe_triton.validation.payload import check_strings
@@ -92,7 +92,18 @@ class RequestRules:
         return -1 if self.parameters_required else len("{}")
 
     def check_arguments(self, request: Request) -> None:
-        """Check ids and parameters."""
+        """Check ids and parameters.
+
+        Raises:
+            ParameterError: reason ``request.utf8``; Triton hands over bytes that are no text.
+            LimitExceededError: reason ``limit.id_length``, ``limit.parameters`` or ``limit.parameter_bytes``.
+        """
+        try:
+            self._check_arguments(request)
+        except UnicodeError:
+            raise ParameterError("request.utf8: no UTF-8 in an id or a parameter", reason="request.utf8") from None
+
+    def _check_arguments(self, request: Request) -> None:
         request_id = request.request_id()
         if len(request_id) > self.max_id_length:
             raise LimitExceededError("limit.id_length", len(request_id), self.max_id_length, "request id")
@@ -177,6 +188,7 @@ def compile_request_check(rules: RequestRules) -> RequestCheck:
         return _compile_single(rules, next(iter(rules.plans.values())))
     check_arguments, check_metadata, check_payload = rules.check_arguments, rules.check_metadata, rules.check_payload
     reads_payload = bool(rules.bytes_inputs or rules.with_payload)
+    server_inputs = rules.server_inputs
     find_dtype = {name: plan.dtype for name, plan in rules.plans.items()}.get
     good = Remembered()
     find_good = good.get
@@ -190,7 +202,11 @@ def compile_request_check(rules: RequestRules) -> RequestCheck:
             name = tensor.name()
             array = tensor.as_numpy()
             if array.dtype is not find_dtype(name):
-                break
+                if name not in server_inputs:
+                    break
+                arrays[name] = array
+                shapes.append(None)
+                continue
             arrays[name] = array
             shapes.append(array.shape)
         key = (*arrays, *shapes)

@@ -22,8 +22,8 @@ from typing import Any
 from safe_triton.confinement import confine
 from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
 from tests.attacks.confined.benign import BENIGN
-from tests.attacks.confined.table import ATTEMPTS
-from tests.attacks.confined.world import SECRET, World, with_descriptors
+from tests.attacks.confined.table import ATTEMPTS, outcome_of
+from tests.attacks.confined.world import World, with_descriptors
 
 CATEGORIES = ("files", "processes", "network", "code", "resources", "leaks")
 for _category in CATEGORIES:
@@ -39,16 +39,6 @@ def policy_of(world: World) -> SandboxPolicy:
         write=[world.scratch],
         resources=ResourceLimits(memory_bytes=1 << 30, open_files=128, file_bytes=1 << 20),
     )
-
-
-def outcome_of(run: Callable[[World], object], world: World) -> dict[str, object]:
-    """What a run gave: whether it held the secret, whether it was true, or the error."""
-    try:
-        result = run(world)
-    except BaseException as error:
-        return {"error": f"{type(error).__name__}: {error}"}
-    held = isinstance(result, bytes | bytearray) and SECRET in result
-    return {"secret": held, "true": bool(result)}
 
 
 def perform(order: Mapping[str, Any]) -> dict[str, object]:

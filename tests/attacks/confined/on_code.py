@@ -117,6 +117,7 @@ def own_tracer(world: World) -> object:
 
 @attempt("true", needs="root")
 def host_name(world: World) -> object:
+    LIBC.unshare(0x04000000)  # the control names a namespace of its own
     name = os.uname().nodename.encode()
     return call("sethostname", name, len(name)) == 0  # the same name again
 

@@ -114,7 +114,7 @@ def change_folder(world: World) -> object:
 
 @attempt()
 def dots_from_granted(world: World) -> object:
-    return Path(f"{world.data}/../outside/secret").read_bytes()
+    return Path(world.data, os.path.relpath(world.secret, world.data)).read_bytes()
 
 
 @attempt()
@@ -364,7 +364,7 @@ def trap_socket_node(world: World) -> object:
 
 @attempt("changed", needs="root")
 def device_node(world: World) -> object:
-    return os.mknod(f"{world.scratch}/device", 0o020666, os.makedev(1, 1))
+    return os.mknod(f"{world.scratch}/device", 0o020600, os.makedev(1, 3))  # /dev/null: the control really makes it
 
 
 @attempt("changed")

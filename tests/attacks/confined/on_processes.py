@@ -349,7 +349,9 @@ def chroot(world: World) -> object:
 
 @attempt("true", needs="root")
 def mount(world: World) -> object:
-    place = tempfile.mkdtemp(dir=world.scratch).encode()  # a folder of its own: the control really mounts
+    place = tempfile.mkdtemp(dir=world.scratch).encode()
+    if LIBC.unshare(0x20000) == 0:  # the control really mounts: on a folder of its own, and seen by nobody else
+        call("mount", b"none", b"/", 0, 0x44000, 0)  # MS_REC | MS_PRIVATE
     call("mount", b"none", place, b"tmpfs", 0, 0)
     return LIBC.umount2(place, 2) == 0
 

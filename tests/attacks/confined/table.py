@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.attacks.confined.world import World
+from tests.attacks.confined.world import SECRET, World
 
 Effect = Literal["secret", "true", "changed", "victim", "contact"]
 Run = Callable[[World], object]
@@ -48,6 +48,16 @@ def attempt(effect: Effect = "secret", needs: str = "") -> Callable[[Run], Run]:
         return run
 
     return add
+
+
+def outcome_of(run: Run, world: World) -> dict[str, object]:
+    """What a run gave: whether it held the secret, whether it was true, or the error."""
+    try:
+        result = run(world)
+    except BaseException as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    held = isinstance(result, bytes | bytearray) and SECRET in result
+    return {"secret": held, "true": bool(result)}
 
 
 LIBC = ctypes.CDLL(None, use_errno=True)

@@ -46,13 +46,13 @@ class World:
     outside: str
     data: str
     scratch: str
-    victim: int = 0
-    tcp: int = 0
-    udp: int = 0
-    stream: str = ""
-    datagram: str = ""
-    abstract: str = ""
-    shared: str = ""
+    victim: int
+    tcp: int
+    udp: int
+    stream: str
+    datagram: str
+    abstract: str
+    shared: str
     folder_descriptor: int = -1
     file_descriptor: int = -1
     socket_descriptor: int = -1
@@ -64,10 +64,15 @@ class World:
 
 
 class Stage:
-    """Builds a world and tells what happened to it."""
+    """Builds a world and tells what happened to it.
 
-    def __init__(self, folder: Path) -> None:
-        outside, data, scratch = (folder / name for name in ("outside", "data", "scratch"))
+    Args:
+        folder: parent of the three folders of the world.
+        name: one more folder below each of the three; several stages can then share two grants that were made before.
+    """
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        outside, data, scratch = (folder / part / name for part in ("outside", "data", "scratch"))
         for place in (outside, data, scratch, outside / "empty"):
             place.mkdir(parents=True)
         (outside / "secret").write_bytes(SECRET)
@@ -82,7 +87,7 @@ class Stage:
         short = Path(f"/tmp/st-{os.getpid()}-{time.monotonic_ns()}")  # a socket's path has 107 characters
         short.symlink_to(data)
         self._stack.callback(short.unlink)
-        self.victim = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, start_new_session=True)
+        self.victim = subprocess.Popen(["sleep", "300"], stdin=subprocess.DEVNULL, start_new_session=True)
         self._stack.callback(self._end_victim)
         tcp = self._listen(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
         udp = self._listen(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0))
@@ -168,7 +173,7 @@ class Stage:
         try:
             state = Path(f"/proc/{self.victim.pid}/stat").read_text().rpartition(")")[2].split()
             limits = Path(f"/proc/{self.victim.pid}/limits").read_text()
-            return (state[0] in "RS", state[16], os.sched_getaffinity(self.victim.pid), limits)
+            return (state[0] in "TtZX", state[16], os.sched_getaffinity(self.victim.pid), limits)
         except OSError:
             return ()
 

@@ -95,6 +95,12 @@ class TestStrict:
             (lambda: wrongly(LoadConditions, instance_kinds="CPU"), r"policy\.type: LoadConditions\.instance_kinds must be a tuple"),
             (lambda: wrongly(LoadConditions, gpu_ids=(True,)), r"policy\.type: LoadConditions\.gpu_ids must be a whole number, not True"),
             (lambda: wrongly(LoadConditions, environment={"A": 1}), r"policy\.type: LoadConditions\.environment\['A'\] must be str, not 1"),
+            (lambda: wrongly(InputLimits, sequence_axis="none", max_sequence_length=5), r"policy\.conflict: InputLimits has max_sequence_length and .*"),
+            (lambda: wrongly(InputLimits, maximum=10**400), r"policy\.range: InputLimits\.maximum must be between .*"),
+            (lambda: wrongly(Limits, deadline_ms=10**400), r"policy\.range: Limits\.deadline_ms must be at most \d+"),
+            (lambda: wrongly(ParameterLimits, minimum=1), r"policy\.conflict: ParameterLimits has a range, and type str"),
+            (lambda: wrongly(ParameterLimits, type=int, max_length=3), r"policy\.conflict: ParameterLimits has max_length, and type int"),
+            (lambda: wrongly(unsafe.Unlimited), r"policy\.argument: Unlimited needs reason"),
             (lambda: unsafe.Unlimited(reason=" "), r"policy\.token: unsafe\.Unlimited needs a reason"),
         ],
     )  # fmt: skip
@@ -134,6 +140,12 @@ class TestInsideTheStub:
         assert limits.problem is not None
         assert "max_batch_size must be at least 1" in limits.problem.message
         assert limits.max_batch_size == "config"
+
+    def test_a_problem_survives_a_combination(self) -> None:
+        """A wrong declaration never becomes the defaults by being combined."""
+        wrong = Limits(max_batch_size=-1)
+        for a, b in ((wrong, Limits()), (Limits(), wrong)):
+            assert a.tighten(b).problem is not None
 
     def test_a_nested_problem_surfaces(self) -> None:
         """A wrong part makes the whole wrong."""
@@ -204,6 +216,8 @@ class TestTighten:
             (InputLimits(maximum=1), InputLimits(minimum=2)),
             (ParameterLimits(type=int), ParameterLimits(type=str)),
             (ParameterLimits(choices=("x",)), ParameterLimits(choices=("y",))),
+            (InputLimits(max_sequence_length=5), InputLimits(sequence_axis="none")),
+            (Limits(parameters={"t": ParameterLimits(required=True)}), Limits(parameters={})),
         ],
     )
     def test_what_cannot_both_hold_is_a_conflict(self, a: Any, b: Any) -> None:

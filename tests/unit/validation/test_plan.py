@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import re
 from typing import Any
@@ -111,7 +112,11 @@ class TestCompletePlan:
     def test_a_limit_that_bounds_nothing_is_refused(self) -> None:
         """``max_sequence_length`` on a model without such an axis says what to set."""
         with pytest.raises(PolicyError, match=r"policy\.unused: max_sequence_length .*sequence_axis"):
+            compile_plan(Limits(max_sequence_length=8), config(tensor_config("X", [])))
+        with pytest.raises(PolicyError, match=r"policy\.conflict: max_sequence_length .*sequence_axis=0"):
             compile_plan(Limits(max_sequence_length=8), config(batch=0))
+        with pytest.raises(PolicyError, match=r"policy\.unused: max_strings .* no input is BYTES"):
+            compile_plan(Limits(max_strings=8), config())
         limits = Limits(max_sequence_length=8, inputs={"X": InputLimits(sequence_axis=0)})
         assert compile_plan(limits, config(batch=0)).inputs["X"].sequence_axis == 0
 
@@ -165,6 +170,8 @@ class TestConflicts:
             (Limits(inputs={"X": InputLimits(schema=int)}), config(tensor_config("X", [1], "STRING")), r".*must be a pydantic model.*"),
             (Limits(inputs={"X": InputLimits(sequence_axis=5)}), config(), r".*sequence_axis 5 .* which has 2 axes"),
             (Limits(outputs={"Y": OutputLimits(finite=True)}), config(outputs=[tensor_config("Y", [1], "INT8")]), r".*INT8"),
+            (Limits(max_output_bytes=20), config(outputs=[tensor_config("Y", [4]), tensor_config("Z", [4])]), r".*20 is below the 32 .* all outputs"),
+            (Limits(inputs={"X": InputLimits(max_strings=3)}), config(), r".*max_strings is declared .* FP32"),
             (Limits(max_parameters=0, parameters={"t": ParameterLimits(required=True)}), config(), r".*max_parameters 0 .* 1 .*"),
         ],
     )  # fmt: skip
@@ -231,6 +238,33 @@ class TestMetadataFirst:
         assert refusal(plan, Tensor("X", np.zeros((1, 2), ">f4"))).startswith("input.dtype")
 
 
+class TestSchemas:
+    """JSON texts are bounded in size and in the number of errors that are described."""
+
+    class Numbers(BaseModel):
+        numbers: list[int]
+
+    def plan(self, **rules: Any) -> Plan:
+        limits = Limits(inputs={"X": InputLimits(schema=self.Numbers, **rules)})
+        return compile_plan(limits, config(tensor_config("X", [1], "STRING")))
+
+    def text(self, body: str) -> Tensor:
+        array = np.empty((1, 1), object)
+        array[0, 0] = body.encode()
+        return Tensor("X", array)
+
+    def test_many_errors_are_only_counted(self) -> None:
+        """A client chooses how many there are; describing each would take memory."""
+        message = refusal(self.plan(), self.text('{"numbers": [' + ",".join(['""'] * 500) + "]}"))
+        assert message == "content.json: 500 errors at inputs['X'][0][0]"
+
+    def test_a_text_has_a_smaller_default(self) -> None:
+        """1 MiB, unless the declaration says otherwise."""
+        long = self.text('{"numbers": [' + "1," * 600_000 + "1]}")
+        assert refusal(self.plan(), long).startswith("limit.string_bytes: 1200015 > 1048576")
+        assert self.plan(max_string_bytes=1 << 21).check_request(Request(long))
+
+
 class TestParameters:
     """Request parameters are bounded before they are parsed."""
 
@@ -239,6 +273,17 @@ class TestParameters:
         plan = compile_plan(Limits(max_parameters=1, max_parameter_bytes=16), config())
         message = refusal(plan, Tensor("X", zeros(1, 1)), parameters="[" * 10_000)
         assert message.startswith("limit.parameter_bytes: 10000 >")
+
+    def test_a_name_that_comes_twice_is_counted_twice(self) -> None:
+        """Merged into a dict, any number of parameters would be one."""
+        plan = compile_plan(Limits(max_parameters=2), config())
+        many = "{" + ",".join(['"a": 1'] * 3) + "}"
+        assert refusal(plan, Tensor("X", zeros(1, 1)), parameters=many) == "limit.parameters: 3 > 2 at parameters"
+        assert refusal(plan, Tensor("X", zeros(1, 1)), parameters='{"a": 1, "a": 2}').startswith("parameter.duplicate")
+
+    def test_half_a_character_is_counted(self) -> None:
+        """JSON can hold a lone surrogate, which is no UTF-8."""
+        assert compile_plan(Limits(), config()).check_parameters('{"a": "\\ud800"}') == {"a": "\ud800"}
 
     def test_required_parameters_are_missed(self) -> None:
         """Also in a request without any parameter."""
@@ -292,6 +337,18 @@ class TestOutputs:
         assert self.reason(plan, {"Y": view, "Z": zeros(1, 0)}) == "output.bytes"
         assert self.reason(plan, {"Y": zeros(1, 9), "Z": zeros(1, 8)}) == "output.bytes"
         assert plan.check_outputs({"Y": zeros(1, 8), "Z": zeros(1, 8)}, 1)
+
+    def test_empty_strings_have_a_size_too(self) -> None:
+        """Triton writes four bytes before each; a broadcast of them is refused before it is written out."""
+        plan = compile_plan(Limits(max_output_bytes=400), config(outputs=[tensor_config("Y", [-1], "STRING")]))
+        assert self.reason(plan, {"Y": np.broadcast_to(np.array([b""], object), (1, 1 << 40))}) == "output.bytes"
+
+    def test_what_is_no_plain_value_is_refused(self) -> None:
+        """Mappings, arrays and texts with methods of their own would run the author's code inside the check."""
+        plan = compile_plan(Limits(), config(outputs=[tensor_config("Y", [-1], "STRING")]))
+        text = type("Text", (str,), {})("a")
+        assert self.reason(plan, {"Y": np.array([[text]], dtype=object)}) == "output.type"
+        assert self.reason(plan, collections.UserDict(Y=zeros(1, 1))) == "output.type"
 
     def test_text_becomes_objects(self) -> None:
         """Arrays of str are what Triton's own serialiser does not take."""

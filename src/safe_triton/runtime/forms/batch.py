@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -48,14 +48,14 @@ class BatchExecution:
                     self._run(responses, chunk)
         except BaseException as error:
             self._slot[0] = 0.0
-            failed = self._answer(error)
-            return [failed if response is None else response for response in responses]
+            # Never one response object twice: two requests that share an error response crash tritonserver 2.51.0.
+            return [self._answer(error) if response is None else response for response in responses]
         stats.guard_s += monotonic() - first - (stats.execution_s - execution_before)
         return responses
 
     def _groups(self, requests: list[Any], responses: list[Any]) -> Iterable[list[Member]]:
         groups: dict[Any, list[Member]] = {}
-        check_request, member_of = self._plan.check_request, self._member_of
+        check_request, member_of = self._engine.check_request, self._member_of
         for index, request in enumerate(requests):
             try:
                 inputs = check_request(request)
@@ -74,25 +74,13 @@ class BatchExecution:
             return (name, *shape[1:]), shape[0]
         return (*inputs, *[array.shape[1:] for array in inputs.values()]), self._engine.rows_of(inputs)
 
-    def _call(self, inputs: dict[str, Any]) -> Any:
-        slot, stats = self._slot, self._stats
-        start = monotonic()
-        if start >= slot[1]:
-            self._engine.watchdog.rearm()
-        slot[0] = start
-        try:
-            return self._infer_batch(inputs)
-        finally:
-            slot[0] = 0.0
-            stats.execution_s += monotonic() - start
-
     def _run(self, responses: list[Any], members: list[Member]) -> None:
         if len(members) == 1:
             self._run_alone(responses, members[0])
             return
         try:
             joined = {name: np.concatenate([inputs[name] for _, inputs, _ in members]) for name in members[0][1]}
-            outputs = self._call(joined)
+            outputs = self._engine.timed(self._infer_batch, joined)
         except BaseException as error:
             self._slot[0] = 0.0
             # After a deadline nothing runs again: its time is spent.
@@ -111,14 +99,14 @@ class BatchExecution:
         for member in members:
             stop = start + member[2]
             try:
-                self._respond(responses, member, {name: array[start:stop] for name, array in outputs.items()})
+                self._respond(responses, member, {name: _rows(array, start, stop) for name, array in outputs.items()})
             except BaseException as error:
                 responses[member[0]] = self._answer(error)
             start = stop
 
     def _run_alone(self, responses: list[Any], member: Member) -> None:
         try:
-            self._respond(responses, member, self._call(member[1]))
+            self._respond(responses, member, self._engine.timed(self._infer_batch, member[1]))
         except BaseException as error:
             self._slot[0] = 0.0
             responses[member[0]] = self._answer(error)
@@ -136,7 +124,7 @@ class BatchExecution:
 
     def _check_rows(self, outputs: Any, total: int) -> None:
         """Reject outputs with other rows than came in: split, they would hand one client another's answer."""
-        if not isinstance(outputs, Mapping):
+        if type(outputs) is not dict:
             raise not_a_mapping(outputs)
         for name in self._plan.outputs:
             array = outputs.get(name)
@@ -163,3 +151,8 @@ def _chunks(members: list[Member], max_rows: int) -> list[list[Member]]:
         chunks[-1].append(member)
         rows += member[2]
     return chunks
+
+
+def _rows(array: Any, start: int, stop: int) -> Any:
+    """Return a request's rows; what is no array is refused by its name or type afterwards."""
+    return array[start:stop] if isinstance(array, np.ndarray) else array

@@ -24,9 +24,17 @@ def compile_async_infer(engine: Engine, infer: Callable[..., Any], *, takes_requ
     """
     plan, outcomes, stats, watchdog = engine.plan, engine.outcomes, engine.stats, engine.watchdog
     Tensor, InferenceResponse = engine.backend.Tensor, engine.backend.InferenceResponse
-    call = engine.call_with(infer, takes_request)
+    started = engine.call_with(infer, takes_request)
     slot = watchdog.slot
+    outcomes.leave_slot_alone()
     deadline_s = min(plan.deadline_s, 1e9)
+
+    async def call(inputs: dict[str, Any], request: Any) -> Any:
+        try:
+            return await started(inputs, request)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # asyncio lets these two end the thread of Triton's event loop.
+            raise RuntimeError("the model's code tried to end the process") from error
 
     async def answer(request: Any) -> Any:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from safe_triton.runtime._pb import Backend
@@ -42,6 +43,22 @@ class Engine:
         if takes_request:
             return lambda inputs, request: function(inputs, RequestInfo(request, parse))
         return lambda inputs, _request: function(inputs)
+
+    @property
+    def check_request(self) -> Callable[[Any], dict[str, Any]]:
+        """The plan's check of a request, under the deadlines where a declared schema makes it run the author's code."""
+        check: Callable[[Any], dict[str, Any]] = self.plan.check_request
+        if not any(spec.payload for spec in self.plan.inputs.values()):
+            return check
+        return lambda request: self.watchdog.run(check, request)
+
+    def timed(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run the author's code under the deadlines and add its time to the counters."""
+        start = monotonic()
+        try:
+            return self.watchdog.run(function, *arguments)
+        finally:
+            self.stats.execution_s += monotonic() - start
 
     def rows_of(self, inputs: dict[str, Any]) -> int:
         """Return the rows of a checked request; 0 without a batch axis."""

@@ -38,6 +38,9 @@ def select_form(model: object, base: type, config: ModelConfig) -> str:
         raise _wrong(f"{form} must not be async; only infer can be")
     if form != "stream" and (inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)):
         raise _wrong(f"{form} must return its outputs, not yield them; stream is the form for that")
+    if not _accepts(function, 1) and (form == "infer_batch" or not _accepts(function, 2)):
+        extra = "" if form == "infer_batch" else ", or the inputs and the request"
+        raise _wrong(f"{form} must take the inputs{extra}, by position")
     return form
 
 
@@ -60,9 +63,16 @@ def is_async(model: object, form: str) -> bool:
 
 
 def _takes_request(function: Callable[..., Any]) -> bool:
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
-    return sum(parameter.kind in positional and parameter.default is parameter.empty for parameter in parameters) >= 2
+    return _accepts(function, 2)
+
+
+def _accepts(function: Callable[..., Any], count: int) -> bool:
+    """Tell whether a function can be called with so many positional arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def _wrong(message: str) -> PolicyError:

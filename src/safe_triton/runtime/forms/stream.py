@@ -21,28 +21,18 @@ def compile_stream(engine: Engine, stream: Callable[..., Any], *, takes_request:
         stream: the author's bound generator method.
         takes_request: whether it has a second parameter for the request's facts.
     """
-    plan, outcomes, stats, watchdog = engine.plan, engine.outcomes, engine.stats, engine.watchdog
+    plan, outcomes, stats = engine.plan, engine.outcomes, engine.stats
     Tensor, InferenceResponse = engine.backend.Tensor, engine.backend.InferenceResponse
     final = engine.backend.final_flag
     call = engine.call_with(stream, takes_request)
-    slot = watchdog.slot
+    slot = engine.watchdog.slot
+    check_request = engine.check_request
     end = object()
 
-    def timed(function: Callable[[], Any]) -> Any:
-        start = monotonic()
-        if start >= slot[1]:
-            watchdog.rearm()
-        slot[0] = start
-        try:
-            return function()
-        finally:
-            slot[0] = 0.0
-            stats.execution_s += monotonic() - start
-
     def send_all(request: Any, sender: Any) -> str:
-        inputs = plan.check_request(request)
+        inputs = check_request(request)
         rows = engine.rows_of(inputs)
-        responses = timed(lambda: call(inputs, request))
+        responses = engine.timed(call, inputs, request)
         if not isinstance(responses, Iterator):
             raise OutputError(
                 f"output.type: {type(responses).__name__}, expected a generator of dicts", reason="output.type"
@@ -50,7 +40,7 @@ def compile_stream(engine: Engine, stream: Callable[..., Any], *, takes_request:
         asked = monotonic()
         try:
             while True:
-                outputs = timed(lambda: next(responses, end))
+                outputs = engine.timed(next, responses, end)
                 if outputs is end:
                     return "ok"
                 checked = plan.check_outputs(outputs, rows)
@@ -62,7 +52,7 @@ def compile_stream(engine: Engine, stream: Callable[..., Any], *, takes_request:
         finally:
             close = getattr(responses, "close", None)
             if close is not None:
-                timed(close)
+                engine.timed(close)
 
     def answer(request: Any) -> None:
         sender = request.get_response_sender()

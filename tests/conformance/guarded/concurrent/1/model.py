@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from safe_triton import Limits, SafeTritonPythonModel
 
@@ -14,5 +15,7 @@ class TritonPythonModel(SafeTritonPythonModel):
         seconds = float(inputs["SECONDS"][0, 0])
         if seconds < 0:
             raise ValueError("negative in /srv/models")
+        if seconds == 100:
+            sys.exit(3)
         await asyncio.sleep(seconds)
         return {"Y": inputs["SECONDS"]}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
 from safe_triton import Limits, ModelError, SafeTritonPythonModel
+from safe_triton.errors import RequestError
 
 
 class Poisoned(BaseException):
@@ -15,6 +17,28 @@ class Poisoned(BaseException):
         raise SystemExit(4)
 
     __repr__ = __str__
+
+
+class Lazy(Mapping):
+    def __getitem__(self, name):
+        time.sleep(20)
+
+    def __iter__(self):
+        time.sleep(20)
+
+    def __len__(self):
+        time.sleep(20)
+
+
+class SlowText(Exception):
+    def __str__(self):
+        time.sleep(20)
+
+
+class Slow(np.ndarray):
+    @property
+    def dtype(self):
+        time.sleep(20)
 
 
 def recurse():
@@ -109,6 +133,24 @@ class TritonPythonModel(SafeTritonPythonModel):
     def do_huge_view(self, x):
         # A broadcast view: 4 bytes of memory, 2 GiB on the wire.
         return {"Y": np.broadcast_to(np.float32(1), (len(x), 1 << 29))}
+
+    def do_lazy_mapping(self, x):
+        return Lazy()
+
+    def do_slow_text(self, x):
+        raise SlowText
+
+    def do_wrapped_interrupt(self, x):
+        try:
+            time.sleep(20)
+        except BaseException as error:
+            raise RuntimeError("taken for a failure") from error
+
+    def do_own_request_error(self, x):
+        raise RequestError("look into /srv/models/secret")
+
+    def do_text_of_subclass(self, x):
+        return {"Y": x.view(Slow)}
 
     def do_sleep(self, x):
         time.sleep(20)

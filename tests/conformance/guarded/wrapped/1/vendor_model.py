@@ -13,6 +13,10 @@ class TritonPythonModel:
 
     def execute(self, requests):
         responses = []
+        kinds = {float(request.inputs()[0].as_numpy()[0, 0]) for request in requests}
+        if kinds == {-12.0}:
+            error = pb_utils.TritonError("the same for all", pb_utils.TritonError.NOT_FOUND)
+            return [pb_utils.InferenceResponse(error=error)] * len(requests)
         for request in requests:
             x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
             kind = x[0, 0]
@@ -38,6 +42,16 @@ class TritonPythonModel:
                 sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("Y", x)]), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                 responses.append(None)
                 continue
+            if kind == -11:
+                sender = request.get_response_sender()
+                response = pb_utils.InferenceResponse([pb_utils.Tensor("Y", x)])
+                sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("Y", x)]))
+                continue
+            if kind >= 1000:
+                x /= 10  # in place
+                if 5000 in x:
+                    raise ValueError("after the inputs were changed")
             if kind == -9:
                 x = x.astype("float64")
             if kind == -10:

@@ -1,0 +1,264 @@
+"""The seal: once ``load`` has returned, the process is narrowed to what the model declares, and the guard is on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from safe_triton._declared import is_triton_stub
+from safe_triton.confinement.enforcement import Enforcement, Gap, refused
+from safe_triton.confinement.launch import GRANT_VARIABLE, SHARED_MEMORY, granted_from_json
+from safe_triton.errors import ConfinementError, LoadError
+from safe_triton.policy.sandbox import SandboxPolicy
+from safe_triton.runtime.text import client_text
+
+if TYPE_CHECKING:
+    from safe_triton.runtime.log import ModelLogger
+    from safe_triton.runtime.stats import Stats
+
+Execute = Callable[[list[Any]], Any]
+
+LAUNCHER_FIX = 'start it with safe-triton serve, or write enforcement="best-effort"'
+LATE = Gap(
+    "launcher",
+    "confinement.late",
+    "module level and load() ran unconfined, with the server's environment and open files",
+    "start it with safe-triton serve",
+)
+CHILDREN = Gap("processes", "confinement.children", "load() left child processes, which are not confined", "end them")
+
+ENGINE = "safe_triton.confinement.engine"
+
+# What the first requests import: compiled modules, which a process without executable memory cannot load any more.
+SERVING_MODULES = (
+    "asyncio",
+    "encodings.idna",
+    "linecache",
+    "traceback",
+    "numpy.fft",
+    "numpy.linalg",
+    "numpy.ma",
+    "numpy.polynomial",
+    "numpy.random",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """What the launcher says about this process.
+
+    Args:
+        granted: the policy that holds since before the model's first line.
+        needs: the part of it without which no model runs.
+        wrong: what the kernel did not refuse although it should; empty when the policy really holds.
+    """
+
+    granted: SandboxPolicy
+    needs: SandboxPolicy
+    wrong: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealPlan:
+    """What the seal does.
+
+    Args:
+        confine: what this process is narrowed to; ``None`` when nothing is narrowed.
+        guard: what the guard refuses everything beyond; ``None`` when it stays off.
+        gaps: what will not hold.
+    """
+
+    confine: SandboxPolicy | None = None
+    guard: SandboxPolicy | None = None
+    gaps: tuple[Gap, ...] = ()
+
+
+def plan_seal(
+    declared: SandboxPolicy | None, launched: Launched | None, needs: SandboxPolicy, *, has_children: bool = False
+) -> SealPlan:
+    """Decide what the seal does; pure.
+
+    Args:
+        declared: the model's own policy, placeholders filled in.
+        launched: what the launcher says; ``None`` without it.
+        needs: what this process cannot serve without, found by itself; with a launcher only its GPUs count.
+        has_children: whether ``load`` left processes behind.
+
+    Raises:
+        ConfinementError: the model asks for more than it was granted, or requires what cannot be had.
+    """
+    strictest = [policy.enforcement for policy in (declared, launched and launched.granted) if policy]
+    is_required = "required" in strictest
+    gaps = []
+    if launched is not None and launched.wrong:
+        detail = f"the launcher's confinement does not hold: {', '.join(launched.wrong)}"
+        if is_required:
+            raise refused("confinement.unverified", detail)
+        gaps.append(Gap("launcher", "confinement.unverified", detail, LATE.fix))
+        launched = None
+    if declared is None:
+        return SealPlan(guard=launched.granted if launched else None, gaps=tuple(gaps))
+    if has_children and not declared.processes:
+        if is_required:
+            raise refused(CHILDREN.reason, f"{CHILDREN.detail}; {CHILDREN.fix}")
+        gaps.append(CHILDREN)
+    if launched is None:
+        if is_required:
+            raise refused("confinement.launcher", f"this process was not started by the launcher; {LAUNCHER_FIX}")
+        policy = joined(declared, needs)
+        return SealPlan(confine=policy, guard=policy, gaps=(LATE, *gaps))
+    beyond = declared.widens(launched.granted)
+    if beyond:
+        raise refused(
+            "confinement.not_granted",
+            f"it asks for {', '.join(beyond)}; add {grant_line(declared, launched.granted)} to the operator's policy",
+        )
+    own = dataclasses.replace(launched.needs, gpu_ids=needs.gpu_ids)
+    policy = joined(declared, own).tighten(launched.granted)
+    return SealPlan(confine=policy, guard=policy, gaps=tuple(gaps))
+
+
+def joined(policy: SandboxPolicy, needs: SandboxPolicy) -> SandboxPolicy:
+    """Return a policy with the files and GPUs that the process itself needs."""
+    return dataclasses.replace(
+        policy,
+        read=(*policy.read, *needs.read),
+        write=(*policy.write, *needs.write),
+        gpu_ids=(*policy.gpu_ids, *needs.gpu_ids),
+    )
+
+
+def grant_line(asked: SandboxPolicy, granted: SandboxPolicy) -> str:
+    """Return the policy, as it is written, that grants what ``asked`` has beyond ``granted``."""
+    beyond = asked.widens(granted)
+    parts = []
+    for name in ("read", "write"):
+        paths = [phrase.removeprefix(f"{name} ") for phrase in beyond if phrase.startswith(f"{name} ")]
+        if paths:
+            parts.append(f"{name}=[{', '.join(map(repr, paths))}]")
+    if any(phrase.startswith("network") for phrase in beyond) and asked.network:
+        to = "" if asked.network.to == "any" else f", to={list(asked.network.to)}"
+        parts.append(f"network=unsafe.AllowNetwork(reason=…{to})")
+    if "processes" in beyond:
+        parts.append("processes=unsafe.AllowProcesses(reason=…)")
+    gpus = [index for index in asked.gpu_ids if index not in granted.gpu_ids]
+    if gpus:
+        parts.append(f"gpu_ids={gpus}")
+    return f"SandboxPolicy({', '.join(parts)})"
+
+
+def seal(
+    declared: SandboxPolicy | None, args: Mapping[str, str], logger: ModelLogger, stats: Stats
+) -> Callable[[Execute], Execute]:
+    """Narrow this process to what the model declares, for good, and switch the guard on.
+
+    Args:
+        declared: the class's ``sandbox``; ``None`` narrows nothing.
+        args: what Triton passed to ``initialize``.
+        logger: is told what holds.
+        stats: gets the gaps, and later the violations.
+
+    Returns:
+        What to put around ``execute``: nothing inside Triton; in a test's fake, the guard while ``execute`` runs.
+
+    Raises:
+        LoadError: what was required cannot be had; the text holds no host path.
+
+    Does not cover:
+        In a process that the launcher did not start, what ran before. In a test's fake, the kernel: nothing is confined
+        there.
+    """
+    if declared is not None and not isinstance(declared, SandboxPolicy):
+        raise LoadError("policy.type: sandbox must be a SandboxPolicy or None", reason="policy.type")
+    if declared is not None and declared.problem is not None:
+        raise declared.problem
+    if not is_triton_stub():
+        return _seal_fake(declared, args, logger, stats)
+    if declared is None and GRANT_VARIABLE not in os.environ:
+        logger.info(
+            "model is not confined", extra={"fields": {"detail": "no launcher, and the model declares no sandbox"}}
+        )
+        return lambda execute: execute
+    try:
+        _seal_stub(declared, args, logger, stats)
+    except ConfinementError as error:
+        # The paths are for the operator's log only: the load API shows this text to its clients.
+        fields = {"reason": error.reason, "detail": error.message}
+        logger.error("model refused", extra={"fields": fields})  # noqa: TRY400 - no traceback is needed
+        raise ConfinementError(client_text(error.message), reason=error.reason) from None
+    return lambda execute: execute
+
+
+def _seal_stub(declared: SandboxPolicy | None, args: Mapping[str, str], logger: ModelLogger, stats: Stats) -> None:
+    from safe_triton.confinement import privileges
+    from safe_triton.runtime import guard, surroundings
+
+    if declared is not None:
+        surroundings.load_now((ENGINE, *(() if declared.executable_memory else SERVING_MODULES)))
+    started = time.perf_counter()
+    launched = None
+    if GRANT_VARIABLE in os.environ:
+        granted, given = granted_from_json(os.environ[GRANT_VARIABLE])
+        launched = Launched(granted=granted, needs=given, wrong=tuple(surroundings.ungranted(granted)))
+    resolved = declared.resolve(surroundings.places(args)) if declared is not None else None
+    planned = plan_seal(resolved, launched, surroundings.needs(args), has_children=surroundings.has_children())
+    report = Enforcement(requested=(), effective=(), gaps=())
+    if planned.confine is not None:
+        from safe_triton.confinement.engine import confine
+
+        report = confine(planned.confine, keep_descriptors=surroundings.region_descriptors(SHARED_MEMORY))
+    elif planned.guard is not None:
+        privileges.set_undumpable()
+    if planned.guard is not None:
+        refuse = guard.compile_refusal(stats.violations, _identity(logger))
+        guard.install(surroundings.rules(planned.guard), refuse)
+    gaps = (*planned.gaps, *report.gaps)
+    for gap in gaps:
+        stats.gaps[gap.mechanism] = stats.gaps.get(gap.mechanism, 0) + 1
+    is_held = launched is not None and not launched.wrong
+    fields = {
+        "effective": [*(("launcher",) if is_held else ()), *report.effective, *(("guard",) if planned.guard else ())],
+        "gaps": [str(gap) for gap in gaps],
+        "threads": report.threads,
+        "closed_descriptors": report.closed_descriptors,
+        "elapsed_ms": round((time.perf_counter() - started) * 1e3, 2),
+    }
+    level = logger.warning if any(gap.is_essential for gap in gaps) else logger.info
+    level("model is sealed" if planned.guard else "model is not confined", extra={"fields": fields})
+
+
+def _seal_fake(
+    declared: SandboxPolicy | None, args: Mapping[str, str], logger: ModelLogger, stats: Stats
+) -> Callable[[Execute], Execute]:
+    """The guard alone, on the thread that runs the model's code, and only while it does."""
+    if declared is None:
+        return lambda execute: execute
+    from safe_triton.runtime import guard, surroundings
+
+    policy = joined(declared.resolve(surroundings.places(args)), surroundings.needs(args))
+    hook = guard.compile_hook(surroundings.rules(policy), guard.compile_refusal(stats.violations, _identity(logger)))
+
+    def around(execute: Execute) -> Execute:
+        async def finish(pending: Any) -> Any:
+            with guard.on_this_thread(hook):
+                return await pending
+
+        @functools.wraps(execute)
+        def guarded(requests: list[Any]) -> Any:
+            with guard.on_this_thread(hook):
+                result = execute(requests)
+            return finish(result) if inspect.iscoroutine(result) else result
+
+        return guarded
+
+    return around
+
+
+def _identity(logger: ModelLogger) -> dict[str, str]:
+    return {name: str(value) for name, value in (logger.extra or {}).items()}
