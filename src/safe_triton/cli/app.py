@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
-import json
-from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from safe_triton import __version__
-from safe_triton.cli import serve
+from safe_triton.cli import doctor, explain, run_confined, serve
+from safe_triton.cli.formats import Format, FormatOption, print_json
 from safe_triton.errors import ServerError
 from safe_triton.policy.defaults import DEFAULTS
 from safe_triton.server import locate as locate_server
@@ -25,16 +23,6 @@ app = typer.Typer(
 )
 
 
-class Format(str, enum.Enum):
-    """How results are printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
-
-
 @app.command()
 def locate(output: FormatOption = Format.TEXT) -> None:
     """Show which tritonserver would be used, and for which Python environment.
@@ -45,7 +33,7 @@ def locate(output: FormatOption = Format.TEXT) -> None:
         installation = locate_server()
     except ServerError as error:
         if output is Format.JSON:
-            _print_json({"error": error.message, "reason": error.reason})
+            print_json({"error": error.message, "reason": error.reason})
         else:
             # Not through rich: a path must not be read as markup or broken across lines.
             typer.echo(f"safe-triton: {error.message}", err=True)
@@ -53,7 +41,7 @@ def locate(output: FormatOption = Format.TEXT) -> None:
     fields = dataclasses.asdict(installation)
     fields["library_path"] = [str(folder) for folder in installation.library_path]
     if output is Format.JSON:
-        _print_json({name: value if isinstance(value, list) else str(value) for name, value in fields.items()})
+        print_json({name: value if isinstance(value, list) else str(value) for name, value in fields.items()})
         return
     for name, value in fields.items():
         for number, part in enumerate(value if isinstance(value, list) else [value]):
@@ -64,7 +52,7 @@ def locate(output: FormatOption = Format.TEXT) -> None:
 def limits(output: FormatOption = Format.TEXT) -> None:
     """Print the default limits: what holds where a model declares nothing."""
     if output is Format.JSON:
-        _print_json([dataclasses.asdict(row) for row in DEFAULTS])
+        print_json([dataclasses.asdict(row) for row in DEFAULTS])
         return
     table = Table("limit", "default", "unit", "why", title="Default limits")
     for row in DEFAULTS:
@@ -78,8 +66,5 @@ def version() -> None:
     typer.echo(__version__)
 
 
-serve.register(app)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
+for command in (serve, run_confined, doctor, explain):
+    command.register(app)

@@ -144,7 +144,8 @@ def _schema_check(place: str, schema: type) -> PayloadCheck:
     try:
         from pydantic import BaseModel, ValidationError
     except ImportError:
-        raise EnvironmentMissingError("environment.pydantic: a schema needs the package pydantic") from None
+        message = "environment.pydantic: a schema needs the package pydantic"
+        raise EnvironmentMissingError(message, reason="environment.pydantic") from None
     if not issubclass(schema, BaseModel):
         raise PolicyError("policy.type: InputLimits.schema must be a pydantic model class", reason="policy.type")
 
