@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,14 +135,14 @@ class TestBypasses:
     )
 
     @pytest.fixture
-    def repository(self, tmp_path: Path) -> Iterator[Path]:
+    def repository(self, tmp_path: Path) -> Path:
         folder = tmp_path / "models" / "victim"
         (folder / "1").mkdir(parents=True)
         (folder / "1" / "model.py").write_text(
             "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n"
         )
         (folder / "config.pbtxt").write_text(self.CONFIG)
-        yield tmp_path / "models"
+        return tmp_path / "models"
 
     def start(self, repository: Path) -> str:
         with pytest.raises(ServerStartError) as raised:

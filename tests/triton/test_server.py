@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -352,8 +352,8 @@ class TestFailedStart:
             attempts: list[tuple[int, ...]] = []
 
             class Unlucky(ReservedPorts):
-                def __init__(self, count: int) -> None:
-                    super().__init__(count)
+                def __init__(self, wanted: Sequence[int]) -> None:
+                    super().__init__(wanted)
                     if len(attempts) < 2:
                         which = len(attempts)
                         self.numbers = (*self.numbers[:which], taken[which], *self.numbers[which + 1 :])

@@ -166,7 +166,7 @@ class TestProcess:
     def test_an_unlisted_model_is_replaced(self, launcher: Path, region: str) -> None:
         """The real stub runs, on the file that refuses."""
         shared = f"/dev/shm/{region}"
-        command = [launcher, "/srv/other/1/model.py", region, *[shared] * 6]
+        command = [str(launcher), "/srv/other/1/model.py", region, *[shared] * 6]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
         assert done.stdout.startswith("refused\n")
         assert "confinement.unlisted" in done.stderr
@@ -174,7 +174,7 @@ class TestProcess:
     def test_an_unusable_table_ends_it(self, launcher: Path, region: str) -> None:
         """Nothing starts; the reason is one JSON line."""
         (launcher.parent / "table.json").write_text("{}")
-        command = [launcher, str(launcher.parent / "model.py"), region, *"123456"]
+        command = [str(launcher), str(launcher.parent / "model.py"), region, *"123456"]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
         assert (done.returncode, done.stdout) == (71, "")
         assert json.loads(done.stderr)["message"] == "model process not started"

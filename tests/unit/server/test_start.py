@@ -102,7 +102,7 @@ def test_model_process_that_does_not_start(
 class TestReservedPorts:
     def test_nobody_else_gets_them(self) -> None:
         """While ports are reserved, sockets that take any free port get others, and one that names it can have it."""
-        with ReservedPorts(3) as reserved:
+        with ReservedPorts([0] * 3) as reserved:
             assert len(set(reserved.numbers)) == 3
             others = []
             for _ in range(200):
