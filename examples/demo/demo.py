@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cases import Case, hostile_cases
@@ -23,6 +23,9 @@ from report import CaseRow, DigitsRow, as_json, judge, print_digits, print_rows
 from rich.console import Console
 from wire import Answer, Grpc, GrpcStream, Http, Request, Wire
 
+from safe_triton import SandboxPolicy
+from safe_triton.confinement.plan import plan
+from safe_triton.confinement.probe import probe
 from safe_triton.errors import IncompatibleEnvironmentError, ServerError, ServerNotFoundError
 from safe_triton.server import StartProgress, TritonServer, locate
 
@@ -120,11 +123,18 @@ def run(console: Console, keep_log: bool) -> tuple[list[DigitsRow], list[CaseRow
         def show(progress: StartProgress) -> None:
             status.update(f"starting tritonserver: {progress.models_ready} models ready, {progress.elapsed_s:.0f} s")
 
-        server = TritonServer(REPOSITORIES, installation=installation, on_progress=show)
+        missing = [str(gap) for gap in plan(SandboxPolicy(), probe()).gaps if gap.is_essential]
+        confinement = None if missing else SandboxPolicy()
+        server = TritonServer(REPOSITORIES, installation=installation, confinement=confinement, on_progress=show)
         try:
             server.start()
             ready_s = time.monotonic() - started_s
             console.print(f"ready after {ready_s:.1f} s with the models of {len(REPOSITORIES)} repositories")
+            console.print(
+                f"NOT confined: {missing[0]}"
+                if missing
+                else "every model's process is confined by the kernel: no writes, no network, no processes, no other files"
+            )
             digits, rows = asyncio.run(talk(server, status))
             check_log(rows, server.log_text())
         finally:
@@ -168,9 +178,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def interrupt(_signal: int, _frame: object) -> NoReturn:
-    """Make SIGTERM what Ctrl-C is, so that the server is stopped."""
-    raise KeyboardInterrupt
+def interrupt(_signal: int, _frame: object) -> None:
+    """Make SIGTERM what Ctrl-C is, so that the server is stopped, and asyncio cancels its work in order."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -93,7 +93,7 @@ class TestOnTheServer:
                 break
         deadline_s = time.monotonic() + 30
         started: list[psutil.Process] = []
-        while not any("triton" in child.name() for child in started) and time.monotonic() < deadline_s:
+        while not any("triton" in name_of(child) for child in started) and time.monotonic() < deadline_s:
             started = psutil.Process(process.pid).children(recursive=True)
             time.sleep(0.05)
         assert started, "nothing was started"
@@ -104,6 +104,14 @@ class TestOnTheServer:
         assert psutil.wait_procs(started, timeout=5)[1] == []
         assert list(Path("/dev/shm").glob(f"safe_triton-{process.pid}-*")) == []
         assert list(tmp_path.iterdir()) == []
+
+
+def name_of(process: psutil.Process) -> str:
+    """A process's name; it may have ended meanwhile."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 class TestWithoutServer:
