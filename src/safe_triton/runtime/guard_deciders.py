@@ -105,7 +105,7 @@ def _compile_missing() -> Missing:
 def _file_deciders(rules: GuardRules, refuse: Refuse, missing: Missing) -> dict[str, Decide]:
     """Opening, listing and changing files."""
     read, write, listed, ignored = rules.read, rules.write, rules.listed, rules.ignored
-    folder = os.O_DIRECTORY
+    folder, memory = os.O_DIRECTORY, frozenset(("", ":memory:", b"", b":memory:"))
     changing, changes = guard_rules.CHANGING, MappingProxyType(dict(CHANGE_EVENTS))
     type_of, is_a, text, octets = type, isinstance, str, bytes
     letters, words = frozenset("wax+"), MappingProxyType({"write": "write", "file": "read"})
@@ -133,8 +133,8 @@ def _file_deciders(rules: GuardRules, refuse: Refuse, missing: Missing) -> dict[
                     refuse("write", event + " of " + found, 'grant it with SandboxPolicy(write=["' + found + '"])')
 
     def decide_database(event: str, args: Any) -> None:
-        name = args[0]
-        if type_of(name) is text and (name in ("", ":memory:") or name[:5] == "file:"):
+        name = args[0]  # bytes in Python 3.10
+        if (is_a(name, text) and (name in memory or name[:5] == "file:")) or (is_a(name, octets) and name in memory):
             return
         found = missing(name, read)
         if found is not None:

@@ -15,7 +15,7 @@ import pytest
 
 from safe_triton import LoadConditions, SafeTritonPythonModel, protect, unsafe
 from safe_triton.confinement import landlock
-from safe_triton.confinement.launch import granted_from_json, granted_to_json
+from safe_triton.confinement.launch import GRANT_VARIABLE, LaunchTable, granted_from_json, granted_to_json
 from safe_triton.errors import ConfinementError, LoadError, PolicyError
 from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
 from safe_triton.runtime.seal import LATE, Launched, SealPlan, grant_line, plan_seal
@@ -136,6 +136,23 @@ class TestPlan:
 def test_the_grant_survives_json() -> None:
     """What the launcher puts into the environment is what the seal reads."""
     assert granted_from_json(granted_to_json(GRANTED, NEEDS)) == (GRANTED, NEEDS)
+
+
+def test_the_launcher_tells_what_it_granted() -> None:
+    """The whole grant, and apart from it what no model lives without: its own folder and region, the backend."""
+    table = LaunchTable(
+        stub="/stub",
+        refusal="/refused/1/model.py",
+        region_prefix="ours-",
+        environment={},
+        read=("/backend",),
+        models={"/models/m/1/model.py": SandboxPolicy(read=("/models/m", "/data"))},
+    )
+    launch = table.decide(["stub", "/models/m/1/model.py", "ours-1", "1", "1", "7", "/backend", "336", "m_0_0"])
+    granted, needs = granted_from_json(launch.environment[GRANT_VARIABLE])
+    assert granted == launch.policy
+    assert set(needs.read) == {"/backend", "/models/m", "/refused/1/model.py"}
+    assert needs.write == ("/dev/shm/ours-1",)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"granted": {}, "needs": {}}', "null"])

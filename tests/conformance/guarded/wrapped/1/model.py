@@ -6,4 +6,6 @@ from safe_triton import Limits, protect
 
 from .vendor_model import TritonPythonModel as Vendor
 
-TritonPythonModel = protect(Vendor, limits=Limits(max_sequence_length=16, deadline_ms=300, hard_deadline_grace_ms=20_000))
+TritonPythonModel = protect(
+    Vendor, limits=Limits(max_sequence_length=16, deadline_ms=300, hard_deadline_grace_ms=20_000)
+)

@@ -39,7 +39,9 @@ class TritonPythonModel:
                 raise pb_utils.TritonModelException("try again; log in /srv/log")
             if kind == -8:
                 sender = request.get_response_sender()
-                sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("Y", x)]), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                sender.send(
+                    pb_utils.InferenceResponse([pb_utils.Tensor("Y", x)]), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+                )
                 responses.append(None)
                 continue
             if kind == -11:

@@ -1,0 +1,199 @@
+"""From raw measurements to rows, and the load generator, without a server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import memory, traffic
+from benchmarks.in_stub import gate
+from benchmarks.load import Connection, burst, carry_out, message
+
+ROUNDS = 40
+
+
+def replayed(count: int, **ns_per_execute: float) -> dict[str, Any]:
+    """What a model reports after a replay without any disturbance."""
+    names = {"bare": "bare", "guarded": "guarded", "again": "bare again"}
+    order = [names[name] for name in ns_per_execute]
+    values = dict(zip(order, ns_per_execute.values(), strict=True))
+    blocks: dict[str, list[list[float]]] = {name: [] for name in order}
+    for turn in range(ROUNDS):
+        for index, name in enumerate(order):
+            blocks[name].append([turn * len(order) + index, values[name], 0, 0])
+    return {
+        "requests": count,
+        "repeats": 100,
+        "calibration_ns": [100_000] * (ROUNDS * len(order) + 1),
+        "blocks": blocks,
+        "control_switches_per_call": 1.0,
+    }
+
+
+class TestGate:
+    def test_added_per_request(self) -> None:
+        """Nanoseconds of an execute become microseconds of a request."""
+        (row,) = gate.rows_of(gate.CASES[0], 32, replayed(32, bare=160_000, guarded=192_000, again=160_000))
+        assert (row.bare, row.guarded, row.figure) == (5.0, 6.0, 1.0)
+        assert row.interval == (1.0, 1.0)
+        assert row.control == (0.0, 0.0)
+        assert row.verdict == "ok"
+
+    @pytest.mark.parametrize(("size", "added_ns", "verdict"), [(1, 2500, "ok"), (1, 2501, "beyond")])
+    def test_bound(self, size: int, added_ns: float, verdict: str) -> None:
+        """The promise for one request per execute holds to the nanosecond."""
+        found = replayed(size, bare=5000, guarded=5000 + added_ns, again=5000)
+        assert [row.verdict for row in gate.rows_of(gate.CASES[0], size, found)] == [verdict]
+
+    def test_too_few_undisturbed_rounds(self) -> None:
+        """A replay that was disturbed throughout gives no figure to judge by."""
+        found = replayed(1, bare=5000, guarded=5001, again=5000)
+        found["blocks"]["guarded"] = [[*block[:2], 1, 0] for block in found["blocks"]["guarded"]]
+        (row,) = gate.rows_of(gate.CASES[0], 1, found)
+        assert row.verdict == "noisy"
+
+    def test_waits(self) -> None:
+        """One wait per request in the guarded model is a round trip, and fails."""
+        found = replayed(1, bare=5000, guarded=5001, again=5000)
+        assert gate.switches_row([found]).verdict == "ok"
+        found["blocks"]["guarded"] = [[*block[:3], 100] for block in found["blocks"]["guarded"]]
+        assert gate.switches_row([found]).verdict == "beyond"
+
+    def test_waits_need_their_positive_control(self) -> None:
+        """Where a known round trip cannot be seen, seeing none proves nothing."""
+        found = replayed(1, bare=5000, guarded=5001, again=5000)
+        found["control_switches_per_call"] = 0.0
+        assert gate.switches_row([found]).verdict == "noisy"
+
+    def test_requests_carry_no_parameters(self) -> None:
+        """What is replayed is an ordinary request; only the order to replay has parameters."""
+        assert "parameters" not in json.loads(gate.CASES[0].body({}))
+        assert json.loads(gate.CASES[0].body({"replay": "{}"}))["parameters"] == {"replay": "{}"}
+
+
+def test_traffic_rows() -> None:
+    """Each life contributes one ratio, so that the interval holds what differs between processes."""
+    lives = []
+    for factor in (1.0, 2.0, 3.0):
+        life = {model: traffic.Series() for model in traffic.MODELS}
+        for model, series in life.items():
+            for _ in range(3):
+                series.add([100_000, int(100_000 * (1 + factor / 10 * (model == traffic.GUARDED)))], 0.1)
+        lives.append(life)
+    rows = {row.name: row for row in traffic.rows_of(traffic.LEVELS[0], lives)}
+    assert rows["p50, concurrency 1"].figure == pytest.approx(1.1)
+    assert rows["p50, concurrency 1"].interval == pytest.approx((1.05, 1.15))
+    assert rows["p50, concurrency 1"].control == (1.0, 1.0)
+    assert rows["p50, concurrency 1"].verdict == "beyond"
+    assert rows["throughput, concurrency 1"].figure == 1.0
+
+
+def test_a_burst_without_answers() -> None:
+    """A burst in which nothing came back counts as one that took at least its length."""
+    series = traffic.Series()
+    series.add([], 0.05)
+    assert series.p50 == [50.0]
+
+
+def test_memory_rows() -> None:
+    """Added memory, processor time and time to load are medians of pairs."""
+    starts = {
+        "bare": [memory.Start(100.0, 80.0, 20.0)] * 3,
+        "guarded": [memory.Start(150.0, 120.0, 21.5)] * 3,
+    }
+    rows = list(memory.rows_of(starts))
+    assert [row.figure for row in rows] == [1.5, 40.0, 50.0]
+    assert [row.verdict for row in rows] == ["ok", "ok", "reported"]
+
+
+def test_own_process_can_be_read() -> None:
+    """Private memory and processor time come from the kernel, for this process too."""
+    assert memory.private_bytes_of(os.getpid()) > memory.MIB
+    assert memory.cpu_ms_of(os.getpid()) > 1.0
+
+
+class TestLoad:
+    @pytest.fixture
+    def port(self) -> Iterator[int]:
+        """A server that answers every request in two parts, and hangs up when asked for the model ``gone``."""
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+        def talk(connection: socket.socket) -> None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with connection, contextlib.suppress(OSError):
+                while request := connection.recv(65536):
+                    if b"/gone/" in request:
+                        return
+                    status = b"400 Bad Request" if b"/bad/" in request else b"200 OK"
+                    connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\n12")
+                    time.sleep(0.001)
+                    connection.sendall(b"345")
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=serve, daemon=True).start()
+            yield listener.getsockname()[1]
+            listener.shutdown(socket.SHUT_RDWR)
+
+    @pytest.fixture
+    def connections(self, port: int) -> Iterator[list[Connection]]:
+        """Two connections to it."""
+        opened = [Connection(port) for _ in range(2)]
+        yield opened
+        for connection in opened:
+            connection.socket.close()
+
+    def test_whole_answers(self, connections: list[Connection]) -> None:
+        """Only when the last byte is there is a request answered, and every latency is longer than the pause."""
+        latencies = burst(connections, message("good"), time.monotonic_ns(), 0.05)
+        assert len(latencies) > 4
+        assert min(latencies) >= 1_000_000
+
+    def test_nothing_is_left_on_the_way(self, connections: list[Connection]) -> None:
+        """After a burst the connections are free for the next one."""
+        order = {"models": ["good", "good"], "start_ns": time.monotonic_ns(), "burst_s": 0.02, "period_s": 0.03}
+        found = carry_out(order, connections)
+        assert [len(latencies) > 0 for latencies in found["latencies_ns"]] == [True, True]
+
+    @pytest.mark.parametrize("model", ["bad", "gone"])
+    def test_failures_are_told(self, connections: list[Connection], model: str) -> None:
+        """An answer that is no success ends the measurement with the reason."""
+        order = {"models": [model], "start_ns": time.monotonic_ns(), "burst_s": 0.02, "period_s": 0.03}
+        assert "ConnectionError" in carry_out(order, connections)["error"]
+
+    def test_message(self) -> None:
+        """The lengths in the headers are those of what follows."""
+        head, _, body = message("bare").partition(b"\r\n\r\n")
+        fields = dict(line.split(": ") for line in head.decode().splitlines()[1:])
+        assert int(fields["Content-Length"]) == len(body)
+        json_part = json.loads(body[: int(fields["Inference-Header-Content-Length"])])
+        assert json_part["inputs"][0]["parameters"]["binary_data_size"] == len(body) - len(json.dumps(json_part))
+        assert "parameters" not in json_part
+
+
+class TestCommandLine:
+    def test_defaults(self) -> None:
+        """Everything is measured and judged unless it is said otherwise."""
+        options = command.parse([])
+        assert (options.quick, options.only, options.no_gate, options.format) == (False, [], False, "table")
+
+    def test_parts_can_be_chosen(self) -> None:
+        """``--only`` may be repeated, and refuses what is no part."""
+        assert command.parse(["--only", "memory", "--only", "traffic"]).only == ["memory", "traffic"]
+        with pytest.raises(SystemExit):
+            command.parse(["--only", "luck"])
