@@ -160,14 +160,11 @@ class ProtectedExecution:
             slot[0] = monotonic()
 
     def _accept(self, requests: list[Any], refuse: Callable[[int, BaseException], None]) -> list[int]:
-        plan = self._instance.plan
         check_request = self._engine.check_request
         accepted = []
         for index, request in enumerate(requests):
             try:
-                inputs = check_request(request)
-                name = next((name for name in inputs if name in plan.inputs), None)
-                self._rows[request] = inputs[name].shape[0] if plan.max_batch_rows and name else 0
+                self._rows[request] = self._engine.rows_of(check_request(request))
                 accepted.append(index)
             except BaseException as error:
                 refuse(index, error)

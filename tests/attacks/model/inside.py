@@ -17,7 +17,9 @@ from tests.attacks.confined.benign import BENIGN
 from tests.attacks.confined.table import ATTEMPTS, outcome_of
 from tests.attacks.confined.world import World
 
-for _file in sorted(Path(importlib.import_module("tests.attacks.confined.table").__file__ or "").parent.glob("on_*.py")):
+for _file in sorted(
+    Path(importlib.import_module("tests.attacks.confined.table").__file__ or "").parent.glob("on_*.py")
+):
     importlib.import_module(f"tests.attacks.confined.{_file.stem}")
 
 PATIENCE_S = 20

@@ -113,9 +113,9 @@ class Arena:
     def stage_of(self, name: str) -> Iterator[Stage]:
         """A world for one attempt; with inherited descriptors it is the server's own."""
         if name in INHERITED:
-            world = self._stage.world
-            fields = {"folder_descriptor": FOLDER, "file_descriptor": FILE, "socket_descriptor": SOCKET}
-            self._stage.world = dataclasses.replace(world, **fields)
+            self._stage.world = dataclasses.replace(
+                self._stage.world, folder_descriptor=FOLDER, file_descriptor=FILE, socket_descriptor=SOCKET
+            )
             yield self._stage
         else:
             self._count += 1
@@ -158,9 +158,7 @@ def result(name: str, moment: str, stage: Stage, outcome: Mapping[str, Any]) -> 
 def while_loading(arena: Arena, names: Mapping[str, list[str]]) -> Iterator[dict[str, Any]]:
     """Load the model once and yield the rows of all attempts at module level and in ``initialize``."""
     with contextlib.ExitStack() as stack:
-        stages = {
-            moment: [stack.enter_context(arena.stage_of(name)) for name in names[moment]] for moment in names
-        }
+        stages = {moment: [stack.enter_context(arena.stage_of(name)) for name in names[moment]] for moment in names}
         orders = {
             moment: [arena.order(name, stage.world) for name, stage in zip(names[moment], stages[moment], strict=True)]
             for moment in names

@@ -16,6 +16,9 @@ TABLES = ROOT / "tests" / "attacks" / "confined"
 for _file in sorted(TABLES.glob("on_*.py")):
     importlib.import_module(f"tests.attacks.confined.{_file.stem}")
 
+NAMES = [entry.name for entry in sorted(ATTEMPTS.values(), key=lambda entry: entry.category)]
+"""Every attempt; in this order whatever was imported first."""
+
 ALL_VARIABLE = "SAFE_TRITON_ATTACKS"
 """Set to ``all``: every attempt at every moment as every user, and the page of results is written anew."""
 
@@ -71,5 +74,5 @@ def one_case_each(names: list[str]) -> list[Case]:
 
 def cases(*, is_all: bool = IS_ALL) -> list[Case]:
     """What this run makes."""
-    names = [*ATTEMPTS, *BENIGN]
+    names = [*NAMES, *BENIGN]
     return every_case(names) if is_all else one_case_each(names)

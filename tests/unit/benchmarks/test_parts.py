@@ -105,10 +105,14 @@ def test_a_burst_without_answers() -> None:
 
 
 def test_memory_rows() -> None:
-    """Added memory, processor time and time to load are medians of pairs."""
+    """Memory is compared by its median, times by the shortest, which was disturbed least."""
     starts = {
-        "bare": [memory.Start(100.0, 80.0, 20.0)] * 3,
-        "guarded": [memory.Start(150.0, 120.0, 21.5)] * 3,
+        "bare": [memory.Start(100.0, 80.0, 20.0), memory.Start(500.0, 400.0, 20.0), memory.Start(101.0, 81.0, 27.0)],
+        "guarded": [
+            memory.Start(900.0, 900.0, 21.5),
+            memory.Start(150.0, 120.0, 21.5),
+            memory.Start(151.0, 121.0, 9.0),
+        ],
     }
     rows = list(memory.rows_of(starts))
     assert [row.figure for row in rows] == [1.5, 40.0, 50.0]
