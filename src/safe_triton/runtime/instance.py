@@ -95,7 +95,12 @@ class Instance:
             stats=stats,
             outcomes=Outcomes(backend, logger, stats, plan.deadline_s, watchdog),
             watchdog=watchdog,
-            metrics=MetricsFlusher(backend, stats, {"model": config.name, "version": version}, logger),
+            metrics=MetricsFlusher(
+                backend,
+                stats,
+                {"model": config.name, "version": version, "instance": args["model_instance_name"]},
+                logger,
+            ),
             context=ModelContext(
                 config=config,
                 name=config.name,

@@ -6,6 +6,7 @@ server: only positive differences are sent.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -24,7 +25,10 @@ FAMILIES = {
     "safe_triton_execution_seconds_total": "Seconds in the author's code",
     "safe_triton_guard_seconds_total": "Seconds of checks and of building responses around the author's code",
 }
-"""Metric families by name, with the help text. All are counters with the labels ``model`` and ``version``."""
+"""Metric families by name, with the help text.
+
+All are counters with the labels ``model``, ``version``, ``instance`` and ``process``; sum over the last two.
+"""
 
 
 class MetricsFlusher:
@@ -33,14 +37,16 @@ class MetricsFlusher:
     Args:
         backend: Triton's Python backend.
         stats: the counters.
-        labels: labels of every metric.
+        labels: labels of every metric; ``process`` is added.
         logger: told once when the server has metrics switched off.
     """
 
     def __init__(self, backend: Backend, stats: Stats, labels: dict[str, str], logger: ModelLogger) -> None:
         self._backend = backend
         self._stats = stats
-        self._labels = labels
+        # Two processes with equal labels would share one counter, which the first to end frees under the other: two
+        # reloads under traffic were enough to stop tritonserver 2.51.0 for good. A process's number is its own.
+        self._labels = {**labels, "process": str(os.getpid())}
         self._logger = logger
         self._families: dict[str, Any] = {}
         self._metrics: dict[tuple[str, str], Any] = {}

@@ -12,8 +12,9 @@ import safe_triton
 from safe_triton.config.pbtxt import read_pbtxt
 from safe_triton.confinement.environment import clean_environment
 from safe_triton.confinement.launch import REFUSAL_VARIABLE, LaunchTable
-from safe_triton.errors import ConfigError, ServerStartError
+from safe_triton.errors import ConfigError
 from safe_triton.policy.sandbox import SandboxPolicy
+from safe_triton.server.planted import check_config, check_folder, is_plain, refused
 
 if TYPE_CHECKING:
     from safe_triton.server.installation import TritonInstallation
@@ -72,7 +73,7 @@ def install_launcher(
     """
     python = os.path.realpath(sys.executable)
     if len(python) + len("#! -IS") > LONGEST_SHEBANG or any(char.isspace() for char in python):
-        raise _refused(f"the interpreter's path {python!r} cannot stand in a '#!' line")
+        raise refused(f"the interpreter's path {python!r} cannot stand in a '#!' line")
     folder = workspace.root / "launch"
     refusal = folder / "refused" / "1" / DEFAULT_ENTRY
     refusal.parent.mkdir(parents=True)
@@ -89,7 +90,8 @@ def install_launcher(
             str(path)
             for path in (
                 workspace.stub.parent,
-                folder,
+                stub,
+                folder / "refused",  # not the table: it says what the other models were granted
                 package,
                 *installation.library_path,
                 *python_folders(installation.python),
@@ -117,7 +119,7 @@ def _models(
     found: dict[str, SandboxPolicy] = {}
     for repository in repositories:
         for folder in sorted(entry for entry in repository.iterdir() if entry.is_dir()):
-            _check_folder(folder)
+            check_folder(folder)
             policy = policies if isinstance(policies, SandboxPolicy) else policies.get(folder.name, SandboxPolicy())
             entry = _entry_file(folder)
             for version in folder.iterdir():
@@ -134,24 +136,16 @@ def _with_own_folder(policy: SandboxPolicy, own: SandboxPolicy) -> SandboxPolicy
     return dataclasses.replace(policy, read=(*policy.read, *own.read))
 
 
-def _check_folder(folder: Path) -> None:
-    planted = folder / "triton_python_backend_stub"
-    if os.path.lexists(planted):
-        raise _refused(f"{planted} would run in the launcher's place, unconfined; remove it")
-
-
 def _entry_file(folder: Path) -> str:
     path = folder / "config.pbtxt"
     if not path.is_file():
         return DEFAULT_ENTRY
     try:
-        name = str(read_pbtxt(path).get("default_model_filename", "")) or DEFAULT_ENTRY
+        config = read_pbtxt(path)
     except ConfigError as error:
-        raise _refused(f"{path}: {error.message}") from None
-    if not name.replace("_", "").replace("-", "").replace(".", "").isalnum() or name.startswith("."):
-        raise _refused(f"{path}: default_model_filename {name!r} is no plain file name; Triton would run it in a shell")
+        raise refused(f"{path}: {error.message}") from None
+    check_config(path, config)
+    name = str(config.get("default_model_filename", "")) or DEFAULT_ENTRY
+    if not is_plain(name):
+        raise refused(f"{path}: default_model_filename {name!r} is no plain file name; Triton would run it in a shell")
     return name
-
-
-def _refused(message: str) -> ServerStartError:
-    return ServerStartError(message, reason="server.confinement")

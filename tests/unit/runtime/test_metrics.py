@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,7 +66,8 @@ def wait_for(condition: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-OK = (("model", "m"), ("outcome", "ok"), ("version", "1"))
+PROCESS = ("process", str(os.getpid()))
+OK = (("model", "m"), ("outcome", "ok"), PROCESS, ("version", "1"))
 
 
 class TestFlush:
@@ -91,7 +93,7 @@ class TestFlush:
         assert list(made.sent("execution_seconds_total").values()) == [[2.0]]
 
     def test_labels(self, made: Setup) -> None:
-        """Refusals carry their reason, seconds only the model's identity."""
+        """Refusals carry their reason, seconds only the model's identity and the process's number."""
         made.flusher.start()
         made.stats.count("refused", "limit.batch_size")
         made.stats.count("refused", "input.dtype")
@@ -99,7 +101,7 @@ class TestFlush:
         made.flusher.flush()
         reasons = {dict(labels).get("reason") for labels in made.sent("refusals_total")}
         assert reasons == {"limit.batch_size", "input.dtype"}
-        assert list(made.sent("guard_seconds_total")) == [(("model", "m"), ("version", "1"))]
+        assert list(made.sent("guard_seconds_total")) == [(("model", "m"), PROCESS, ("version", "1"))]
 
     def test_every_family_is_registered_once(self, made: Setup) -> None:
         """All families of the table exist from the start, and stay referenced."""

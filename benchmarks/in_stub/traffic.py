@@ -1,0 +1,73 @@
+"""Microseconds added inside the model's process while real traffic passes: variants take turns request by request."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+from benchmarks.in_stub.gate import REPOSITORY, SMALL, Case, ask
+from benchmarks.load import Connection, burst, message
+from benchmarks.rows import Row
+from benchmarks.statistics import median, median_interval
+from safe_triton.server import TritonServer
+
+CASE = Case("alternate", "infer, one FP32 [1,16] each way", (("X", *SMALL),), {})
+ROUNDS = 12
+CONCURRENCIES = (1, 16)
+
+Say = Callable[[str], None]
+Times = dict[str, list[float]]
+
+
+def measure(say: Say, *, seconds: float) -> Iterator[Row]:
+    """Send traffic to a model whose variants take turns, and yield a row for each concurrency.
+
+    Args:
+        say: told what is being done.
+        seconds: of traffic at each concurrency.
+
+    Raises:
+        ServerError: no server, or it did not start.
+        ReplayError: the model does not report.
+        OSError: the server does not answer.
+    """
+    say("starting tritonserver")
+    with TritonServer(REPOSITORY, load=[CASE.model]) as server:
+        for concurrency in CONCURRENCIES:
+            say(f"timing each execute at concurrency {concurrency}")
+            yield row_of(concurrency, time_executes(server.http_url, concurrency, seconds))
+
+
+def time_executes(url: str, concurrency: int, seconds: float) -> Times:
+    """Return the median microseconds of an execute in each round, by variant."""
+    connections = [Connection(int(url.rpartition(":")[2])) for _ in range(concurrency)]
+    request = message(CASE.model)
+    medians: Times = {}
+    for turn in range(ROUNDS + 1):
+        burst(connections, request, time.monotonic_ns(), seconds / ROUNDS)
+        found: dict[str, list[int]] = json.loads(ask(url, CASE, {"report": "now"}, 30.0))
+        for name, times_ns in found.items():
+            if turn:  # the first round warms up
+                medians.setdefault(name, []).append(median(times_ns) / 1000)
+    for connection in connections:
+        connection.socket.close()
+    return medians
+
+
+def row_of(concurrency: int, found: Times) -> Row:
+    """Turn the rounds at one concurrency into a row."""
+    bare, guarded, again = (found[name] for name in ("bare", "guarded", "bare again"))
+    added = [one - other for one, other in zip(guarded, bare, strict=True)]
+    return Row(
+        group="in-stub",
+        name=f"{CASE.title}, in traffic at concurrency {concurrency}",
+        unit="µs",
+        bare=median(bare),
+        guarded=median(guarded),
+        kind="added",
+        figure=median(added),
+        interval=median_interval(added),
+        control=median_interval(one - other for one, other in zip(again, bare, strict=True)),
+        note=f"{len(added)} rounds, one request each in turn",
+    )

@@ -1,0 +1,147 @@
+"""A client process: keep-alive HTTP connections that send one prepared request after the other.
+
+Reads one JSON order per line and answers each with one line of latencies for every burst. Ends when its standard input
+does. An order names the ``models`` of its bursts in turn, ``start_ns`` of the first on the monotonic clock that all
+processes share, ``burst_s`` in which to send, and ``period_s`` from one start to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+import struct
+import sys
+import time
+from typing import IO, Any
+
+HOST = "127.0.0.1"
+ELEMENTS = 16
+TIMEOUT_S = 30.0
+
+
+def message(model: str) -> bytes:
+    """Return a whole HTTP request with one FP32 [1,16] input; binary both ways, no parameters, no id."""
+    data = struct.pack(f"<{ELEMENTS}f", *range(ELEMENTS))
+    head = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": "X",
+                    "datatype": "FP32",
+                    "shape": [1, ELEMENTS],
+                    "parameters": {"binary_data_size": len(data)},
+                }
+            ],
+            "outputs": [{"name": "Y", "parameters": {"binary_data": True}}],
+        }
+    ).encode()
+    lines = (
+        f"POST /v2/models/{model}/infer HTTP/1.1",
+        f"Host: {HOST}",
+        "Content-Type: application/octet-stream",
+        f"Inference-Header-Content-Length: {len(head)}",
+        f"Content-Length: {len(head) + len(data)}",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + head + data
+
+
+class Connection:
+    """One keep-alive connection with at most one request on its way."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection((HOST, port), timeout=TIMEOUT_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sent_ns = 0
+        self._received = bytearray()
+
+    def send(self, request: bytes) -> None:
+        """Send one request."""
+        self._received.clear()
+        self.sent_ns = time.perf_counter_ns()
+        self.socket.sendall(request)
+
+    def is_answered(self) -> bool:
+        """Take what has arrived and tell whether the answer is whole.
+
+        Raises:
+            ConnectionError: the server hung up, or answered with an error.
+        """
+        received = self.socket.recv(65536)
+        if not received:
+            raise ConnectionError("the server closed the connection")
+        self._received += received
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            return False
+        head = bytes(self._received[:end])
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise ConnectionError(bytes(self._received).decode("utf-8", "replace"))
+        length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        return len(self._received) >= end + 4 + int(length)
+
+
+def burst(connections: list[Connection], request: bytes, start_ns: int, seconds: float) -> list[int]:
+    """Keep every connection busy until the time is over, and wait for the last answers.
+
+    Args:
+        connections: each with one request on its way at a time.
+        request: what :func:`message` made.
+        start_ns: when to begin, on the monotonic clock.
+        seconds: how long to send.
+
+    Returns:
+        Nanoseconds of each request that was answered within the time.
+
+    Raises:
+        OSError: the server does not answer, or answers with an error.
+    """
+    latencies: list[int] = []
+    time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
+    end_ns = time.perf_counter_ns() + int(seconds * 1e9)
+    with selectors.DefaultSelector() as selector:
+        for connection in connections:
+            connection.send(request)
+            selector.register(connection.socket, selectors.EVENT_READ, connection)
+        busy = len(connections)
+        while busy:
+            ready = selector.select(TIMEOUT_S)
+            if not ready:
+                raise TimeoutError(f"no answer within {TIMEOUT_S:g} s")
+            for key, _ in ready:
+                connection = key.data
+                if not connection.is_answered():
+                    continue
+                now_ns = time.perf_counter_ns()
+                if now_ns >= end_ns:
+                    busy -= 1
+                    continue
+                latencies.append(now_ns - connection.sent_ns)
+                connection.send(request)
+    return latencies
+
+
+def carry_out(order: dict[str, Any], connections: list[Connection]) -> dict[str, Any]:
+    """Send the bursts of one order and return the latencies of each."""
+    requests = {model: message(model) for model in set(order["models"])}
+    period_ns = int(order["period_s"] * 1e9)
+    try:
+        bursts = [
+            burst(connections, requests[model], order["start_ns"] + turn * period_ns, order["burst_s"])
+            for turn, model in enumerate(order["models"])
+        ]
+    except OSError as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"latencies_ns": bursts}
+
+
+def main(port: int, count: int, orders: IO[str], answers: IO[str]) -> None:
+    """Carry out orders until there are no more."""
+    connections = [Connection(port) for _ in range(count)]
+    for line in orders:
+        answers.write(json.dumps(carry_out(json.loads(line), connections)) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.stdin, sys.stdout)

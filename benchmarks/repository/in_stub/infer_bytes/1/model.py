@@ -1,0 +1,37 @@
+"""Four strings in, the same four out: bare and under the base class."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import triton_python_backend_utils as pb_utils
+
+from safe_triton import SafeTritonPythonModel
+
+sys.path.append(str(Path(__file__).resolve().parents[5]))  # of the project; the stub ignores PYTHONPATH
+
+from benchmarks.in_stub.replay import ReplayModel
+
+
+class Bare:
+    def initialize(self, args):
+        pass
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
+            output = pb_utils.Tensor("Y", x)
+            responses.append(pb_utils.InferenceResponse(output_tensors=[output]))
+        return responses
+
+
+class Guarded(SafeTritonPythonModel):
+    def infer(self, inputs):
+        return {"Y": inputs["X"]}
+
+
+class TritonPythonModel(ReplayModel):
+    variants: ClassVar = {"bare": Bare, "guarded": Guarded, "bare again": Bare}

@@ -1,0 +1,32 @@
+"""One class bare, and the same class in ``protect``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import triton_python_backend_utils as pb_utils
+
+from safe_triton import protect
+
+sys.path.append(str(Path(__file__).resolve().parents[5]))  # of the project; the stub ignores PYTHONPATH
+
+from benchmarks.in_stub.replay import ReplayModel
+
+
+class Bare:
+    def initialize(self, args):
+        pass
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
+            output = pb_utils.Tensor("Y", x * 2)
+            responses.append(pb_utils.InferenceResponse(output_tensors=[output]))
+        return responses
+
+
+class TritonPythonModel(ReplayModel):
+    variants: ClassVar = {"bare": Bare, "guarded": protect(Bare), "bare again": Bare}

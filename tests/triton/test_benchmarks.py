@@ -1,0 +1,106 @@
+"""The benchmarks run on the real server; what they measure here is not judged."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks import memory, traffic
+from benchmarks.__main__ import main
+from benchmarks.in_stub import gate
+from benchmarks.in_stub import traffic as in_stub_traffic
+from safe_triton.server import TritonInstallation
+
+ROOT = Path(__file__).parents[2]
+
+
+def silent(_what: str) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def installation(triton_server: object) -> TritonInstallation:
+    """Skip where no server can be used; the benchmarks start their own."""
+    found: TritonInstallation = triton_server.installation  # type: ignore[attr-defined]
+    return found
+
+
+def test_replay_of_one_and_of_thirty_two() -> None:
+    """Both sizes land in one execute each, every variant answers, and the control of the waits is seen."""
+    rows = list(gate.measure(silent, seconds=0.4, cases=gate.CASES[:1]))
+    assert [row.name.rpartition(": ")[2] for row in rows[:-1]] == ["1 per execute"] * 2 + ["32 per execute"] * 2
+    assert all(0 < row.bare < 1000 for row in rows if not row.problem and row.unit == "µs")
+    assert rows[-1].verdict == "ok"
+
+
+@pytest.mark.parametrize("case", gate.CASES[1:], ids=lambda case: case.model)
+def test_every_case_is_answered(case: gate.Case, triton_server: object) -> None:
+    """No variant of any model refuses or fails what is replayed."""
+    server = triton_server(gate.REPOSITORY)  # type: ignore[operator]
+    for size in gate.SIZES:
+        found = gate.replay(server.http_url, case, size, 0.02)
+        assert found["requests"] == size
+        assert set(found["blocks"]) >= {"bare", "guarded", "bare again"}
+
+
+def test_turns_in_traffic(triton_server: object) -> None:
+    """Every variant gets its share of real traffic."""
+    server = triton_server(gate.REPOSITORY)  # type: ignore[operator]
+    found = in_stub_traffic.time_executes(server.http_url, 2, 0.5)
+    assert {name: len(values) for name, values in found.items()} == dict.fromkeys(
+        ("bare", "guarded", "bare again"), in_stub_traffic.ROUNDS
+    )
+
+
+def test_traffic_of_two_processes() -> None:
+    """Client processes drive all three models, also after these were loaded anew."""
+    level = traffic.Level(2, 2, 0.05, 0.02, {})
+    rows = list(traffic.measure(silent, lives=2, seconds=0.5, levels=(level,)))
+    assert [row.name for row in rows] == [f"{name}, concurrency 4" for name in ("throughput", "p50", "p99")]
+    assert all(row.bare > 0 for row in rows)
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One part from the command line: JSON on standard output, the same in the file, nothing about the host in it."""
+    monkeypatch.setattr("benchmarks.__main__.signal.signal", lambda *_: None)
+    monkeypatch.setattr("benchmarks.__main__.QUICK", memory_only(1))
+    file = tmp_path / "found.json"
+    status = main(["--quick", "--only", "memory", "--no-gate", "--format", "json", "--output", str(file)])
+    printed = capsys.readouterr().out
+    assert status == 0
+    assert json.loads(printed) == json.loads(file.read_text(encoding="utf-8"))
+    assert [row["group"] for row in json.loads(printed)["rows"]] == ["memory"] * 3
+    assert str(ROOT) not in printed
+    assert memory.MIB == 1 << 20
+
+
+def memory_only(loads: int) -> object:
+    from benchmarks.__main__ import Effort
+
+    return Effort(replay_s=0.1, lives=1, life_s=0.1, loads=loads)
+
+
+def test_interrupt() -> None:
+    """Ctrl-C ends with 130 and leaves no process behind."""
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "traffic"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        own = psutil.Process(process.pid)
+        deadline_s = time.monotonic() + 30
+        while not (clients := clients_of(own)) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        everything = own.children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    assert clients
+    assert process.returncode == 130, output.decode()
+    assert psutil.wait_procs(everything, timeout=5)[1] == []
+
+
+def clients_of(process: psutil.Process) -> list[psutil.Process]:
+    return [child for child in process.children() if "benchmarks.load" in child.cmdline()]

@@ -1,0 +1,209 @@
+"""Deadlines on the real server: whom they stop and when, whom they leave alone, and what the neighbours notice."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from safe_triton.errors import ModelLoadError
+from safe_triton.runtime.deadline import END_SIGNAL, EXIT_STATUS, SLACK_S, TICK_S
+from safe_triton.server import TritonServer
+from tests.triton.stubs import LogMark, exit_status, has_ended, stub_of, stubs_of, until
+from tests.triton.test_models.asking import Asker, Reply
+
+REPOSITORY = Path(__file__).parent / "deadlines_repository"
+SOFT_S, HARD_S = 0.4, 0.8
+"""As in the repository's models."""
+
+LATE_S = 2.5
+"""How much later than its deadline a call may end: the kernel timer's tick and slack, and a busy machine."""
+
+X = {"X": np.array([[3]], np.float32)}
+SERVING = ("calls", "neighbour", "swallowing", "holding", "quiet", "awaits")
+LOADING = {"loads_sleeping": "sleep", "loads_swallowing": "swallow", "loads_holding": "hold"}
+
+
+@dataclass
+class Running:
+    """The server, a client of it, and when its models were ready."""
+
+    server: TritonServer
+    ask: Asker
+    since: float
+
+    def ask_later(self, model: str, **parameters: Any) -> Future[Reply]:
+        """Ask without waiting."""
+        answered: Future[Reply] = Future()
+        threading.Thread(target=lambda: answered.set_result(self.ask(model, X, **parameters)), daemon=True).start()
+        return answered
+
+    def check_answers(self, model: str) -> None:
+        """Fail unless a model answers, soon."""
+        began = time.monotonic()
+        assert self.ask(model, X).outputs["Y"].tolist() == [[6]]
+        assert time.monotonic() - began < LATE_S
+
+    def wait_for_end(self, process: psutil.Process) -> float:
+        """Wait until a model's process has ended, while its neighbour is asked all the time; the seconds it took."""
+        for gone_s in until(HARD_S + LATE_S + 1.0, pause_s=0.05):
+            if has_ended(process):
+                return gone_s
+            self.check_answers("neighbour")
+        raise AssertionError("the process did not end")
+
+
+@pytest.fixture(scope="module")
+def running(triton_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server whose models can be killed; those that fail to load are not loaded yet."""
+    repository = tmp_path_factory.mktemp("deadlines")
+    for name in SERVING:
+        shutil.copytree(REPOSITORY / ("awaits" if name == "awaits" else "calls"), repository / name)
+    for name, how in LOADING.items():
+        folder = shutil.copytree(REPOSITORY / "calls", repository / name)
+        with (folder / "config.pbtxt").open("a", encoding="utf-8") as config:
+            config.write(f'parameters {{ key: "load" value: {{ string_value: "{how}" }} }}\n')
+    server = triton_server(repository, load=SERVING)
+    ask = Asker(server, "grpc")
+    yield Running(server, ask, time.monotonic())
+    ask.close()
+    server.stop()  # here, so that its time is this module's
+
+
+class TestSoft:
+    """The soft deadline interrupts Python code and leaves the model ready for the next request."""
+
+    @pytest.mark.parametrize("how", ["sleep", "loop", "swallow_once"])
+    def test_is_interrupted_in_time(self, running: Running, how: str) -> None:
+        """Code that sleeps, computes or swallows the first interrupt is answered for soon after its deadline."""
+        pid = stub_of(running.server, "calls").pid
+        began = time.monotonic()
+        reply = running.ask("calls", X, do=how)
+        assert SOFT_S <= time.monotonic() - began < SOFT_S + LATE_S
+        assert (reply.code, reply.message) == (
+            "UNAVAILABLE",
+            "deadline.exceeded: the model did not answer within 400 ms",
+        )
+        running.check_answers("calls")
+        assert stub_of(running.server, "calls").pid == pid
+
+
+class TestHard:
+    """The hard deadline ends the process of code that does not come back, and of nobody else."""
+
+    def end(self, running: Running, model: str, how: str) -> tuple[int, float, Reply]:
+        """Let a model run into its hard deadline: exit status, seconds, and what the client saw."""
+        process = stub_of(running.server, model)
+        reply = running.ask_later(model, do=how, seconds=20.0)
+        took_s = running.wait_for_end(process)
+        status = exit_status(process)
+        return status, took_s, reply.result(timeout=LATE_S + 5.0)
+
+    @pytest.mark.parametrize("model", ["swallowing", "awaits"])
+    def test_code_that_swallows_everything(self, running: Running, model: str) -> None:
+        """Python code that survives each interrupt, or a cancellation, is ended by the watchdog, with a line that says so."""
+        mark = LogMark(running.server)
+        status, took_s, reply = self.end(running, model, "swallow")
+        assert status == EXIT_STATUS
+        assert HARD_S <= took_s < HARD_S + LATE_S
+        assert reply.code == "INTERNAL"
+        assert "/" not in reply.message
+        line = mark.wait_for(reason="deadline.hard")
+        assert (line["model"], line["level"], line["allowed_ms"]) == (model, "error", 800)
+        assert 800 <= line["elapsed_ms"] < 800 + LATE_S * 1000
+
+    def test_code_that_holds_the_interpreters_lock(self, running: Running) -> None:
+        """A call in C that keeps the GIL stops every thread of the process; the kernel's timer ends it."""
+        status, took_s, reply = self.end(running, "holding", "hold")
+        assert status == -END_SIGNAL
+        assert HARD_S <= took_s < HARD_S + LATE_S
+        assert reply.code == "INTERNAL"
+        assert "/" not in reply.message
+
+    def test_the_server_and_the_other_models_go_on(self, running: Running) -> None:
+        """After these deaths the rest of the server is as before."""
+        assert running.server.is_alive()
+        for model in ("calls", "neighbour"):
+            running.check_answers(model)
+
+
+class TestLeftAlone:
+    """A process whose calls each end in time is never ended, however long it has lived."""
+
+    def test_calls_back_to_back(self, running: Running) -> None:
+        """Each below the deadline, together far above it: nothing happens, with the GIL held all the time or not.
+
+        One model gets a batch that holds the GIL, another one that sleeps.
+        """
+        processes = [stub_of(running.server, model) for model in ("calls", "neighbour")]
+        asked = [("calls", "hold")] * 12 + [("neighbour", "sleep")] * 12
+        began = time.monotonic()
+        with ThreadPoolExecutor(24) as pool:
+            replies = list(pool.map(lambda one: running.ask(one[0], X, do=one[1], seconds=0.3), asked))
+        took_s = time.monotonic() - began
+        assert [reply.code for reply in replies] == ["OK"] * 24
+        assert took_s > HARD_S + TICK_S + SLACK_S, "too short: the timer of the first call would not have fired"
+        assert not any(has_ended(process) for process in processes)
+
+    def test_stopped_and_continued(self, running: Running) -> None:
+        """A process that was stopped for a while, inside and outside a call, lives on when it continues in time."""
+        process = stub_of(running.server, "calls")
+        for asks in (False, True):
+            reply = running.ask_later("calls", do="sleep", seconds=0.1) if asks else None
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGCONT)
+            if reply is not None:
+                assert reply.result(timeout=LATE_S).code == "OK"
+        running.check_answers("calls")
+        assert not has_ended(process)
+
+    def test_idle_for_longer_than_every_deadline(self, running: Running) -> None:
+        """A model without requests lives on, and its first call then has its whole time, also with the GIL held."""
+        process = stub_of(running.server, "quiet")
+        time.sleep(max(0.0, running.since + 2 * HARD_S + TICK_S + SLACK_S - time.monotonic()))
+        assert not has_ended(process)
+        assert running.ask("quiet", X, do="hold", seconds=0.3).code == "OK"
+        assert stub_of(running.server, "quiet").pid == process.pid
+
+
+class TestLoad:
+    """A ``load()`` that does not come back fails within its deadline, and the rest of the server goes on."""
+
+    def load(self, running: Running, model: str) -> tuple[str, float]:
+        """Load a model that fails: the error's text as the load API's client sees it, and the seconds it took."""
+        began = time.monotonic()
+        with pytest.raises(ModelLoadError) as raised:
+            running.server.load_model(model, timeout_s=HARD_S + LATE_S + 10.0)
+        return str(raised.value.message), time.monotonic() - began
+
+    def test_python_code(self, running: Running) -> None:
+        """The interrupt ends it with one clear line."""
+        text, took_s = self.load(running, "loads_sleeping")
+        assert "load.deadline: load() did not return within 400 ms" in text
+        assert SOFT_S <= took_s < SOFT_S + LATE_S
+        running.check_answers("neighbour")
+
+    @pytest.mark.parametrize(("model", "status"), [("loads_swallowing", EXIT_STATUS), ("loads_holding", -END_SIGNAL)])
+    def test_code_that_does_not_come_back(self, running: Running, model: str, status: int) -> None:
+        """The process ends, the load fails, and the neighbours are answered meanwhile."""
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(self.load, running, model)
+            process = next(found[0] for _ in until(LATE_S) if (found := stubs_of(running.server, model)))
+            took_s = running.wait_for_end(process)
+            ended = exit_status(process) if process.is_running() else status
+            text, _ = loading.result(timeout=20.0)
+        assert ended == status
+        assert HARD_S <= took_s < HARD_S + LATE_S + 1.0
+        assert str(REPOSITORY.parents[2]) not in text
+        running.check_answers("neighbour")

@@ -1,0 +1,202 @@
+"""Counters on Triton's own /metrics: what is counted, that instances add up, and what a request never costs."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from safe_triton.runtime.metrics import FLUSH_INTERVAL_S
+from safe_triton.server import TritonServer
+from tests.triton.stubs import LogMark, until
+from tests.triton.test_models.asking import Asker
+
+LINE = re.compile(r"^safe_triton_(?P<name>\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
+PATIENCE_S = FLUSH_INTERVAL_S + 4.0
+
+Labels = tuple[tuple[str, str], ...]
+Counters = dict[tuple[str, Labels], float]
+
+
+def ones(rows: int = 1) -> dict[str, Any]:
+    return {"X": np.ones((rows, 1), np.float32)}
+
+
+def counters(server: TritonServer, model: str) -> Counters:
+    """This package's counters of one model by name and labels, summed over its instances and processes."""
+    host, _, port = server.metrics_url.partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    finally:
+        connection.close()
+    found: Counters = {}
+    for match in LINE.finditer(text):
+        labels = dict(pair.split("=", 1) for pair in match["labels"].replace('"', "").split(","))
+        if labels.pop("model") == model:
+            assert labels.pop("instance").startswith(f"{model}_")
+            assert labels.pop("process").isdecimal()
+            name = match["name"], tuple(sorted(labels.items()))
+            found[name] = found.get(name, 0) + float(match["value"])
+    return found
+
+
+def key(name: str, **labels: str) -> tuple[str, Labels]:
+    return name, tuple(sorted({"version": "1", **labels}.items()))
+
+
+def outcomes(found: Counters) -> dict[str, float]:
+    """Requests by outcome."""
+    return {dict(labels)["outcome"]: value for (name, labels), value in found.items() if name == "requests_total"}
+
+
+def wait_for(server: TritonServer, model: str, condition: Callable[[Counters], bool]) -> Counters:
+    """The counters, as soon as they are as expected."""
+    found: Counters = {}
+    for _ in until(PATIENCE_S, pause_s=0.1):
+        found = counters(server, model)
+        if condition(found):
+            return found
+    raise AssertionError(f"not within {PATIENCE_S} s: {found}")
+
+
+@pytest.fixture
+def ask(observed: TritonServer) -> Iterator[Asker]:
+    """A client."""
+    asker = Asker(observed, "grpc")
+    yield asker
+    asker.close()
+
+
+def gained(before: Mapping[Any, float], after: Mapping[Any, float]) -> dict[Any, float]:
+    """What has grown."""
+    return {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
+
+
+class TestCounters:
+    """Every request is counted once, under its outcome, whichever instance answered it."""
+
+    def test_outcomes_reasons_and_seconds(self, observed: TritonServer, ask: Asker) -> None:
+        """Two instances add up to what the clients saw, exactly."""
+        before = counters(observed, "counted")
+        with ThreadPoolExecutor(8) as pool:
+            replies = list(pool.map(lambda _: ask("counted", ones(), seconds=0.05), range(16)))
+        assert {str(reply.outputs["INSTANCE"][0, 0], "utf-8") for reply in replies} == {"counted_0_0", "counted_0_1"}
+        for how, code, times in (("raise", "INTERNAL", 2), ("answer", "NOT_FOUND", 3)):
+            assert [ask("counted", ones(), do=how).code for _ in range(times)] == [code] * times
+        assert ask("counted", ones(), seconds=5.0).code == "UNAVAILABLE"
+        refused = [{"X": np.full((1, 1), np.nan, np.float32)}] * 4 + [ones(5)] * 3
+        assert {ask("counted", inputs).code for inputs in refused} == {"INVALID_ARG"}
+        expected = {
+            key("requests_total", outcome="ok"): 16,
+            key("requests_total", outcome="failed"): 2,
+            key("requests_total", outcome="answered"): 3,
+            key("requests_total", outcome="deadline"): 1,
+            key("requests_total", outcome="refused"): 7,
+            key("refusals_total", reason="content.not_finite"): 4,
+            key("refusals_total", reason="limit.batch_size"): 3,
+        }
+
+        def is_expected(found: Counters) -> bool:
+            counts = gained(before, found)
+            return {name: counts.get(name) for name in expected} == expected
+
+        counts = gained(before, wait_for(observed, "counted", is_expected))
+        seconds = {name: counts.pop(key(f"{name}_seconds_total")) for name in ("execution", "guard")}
+        assert counts == expected
+        # 16 calls of 50 ms and one that was interrupted at 400 ms.
+        assert 16 * 0.05 + 0.4 <= seconds["execution"] < 16 * 0.05 + 0.4 + 2.0
+        assert 0 < seconds["guard"] < 1.0
+
+    def test_no_call_to_triton_per_request(self, observed: TritonServer, ask: Asker) -> None:
+        """Hundreds of requests cost as few calls as the flushes of that time have counters."""
+        began = time.monotonic()
+        before = int(ask("counting", ones()).outputs["CALLS"][0, 0])
+        for _ in range(400):
+            assert ask("counting", {"X": np.ones((1, 1), np.float64)}).code == "INVALID_ARG"
+            calls = int(ask("counting", ones()).outputs["CALLS"][0, 0]) - before
+        time.sleep(FLUSH_INTERVAL_S + 0.2)
+        calls = int(ask("counting", ones()).outputs["CALLS"][0, 0]) - before
+        flushes = (time.monotonic() - began) / FLUSH_INTERVAL_S + 1
+        counted = len(counters(observed, "counting"))
+        assert 0 < calls <= flushes * counted
+
+
+class TestReload:
+    """Each process has counters of its own, from zero, and they go with it."""
+
+    def ok(self, observed: TritonServer) -> float:
+        return outcomes(counters(observed, "counted")).get("ok", 0.0)
+
+    def touch(self, repository: Path) -> None:
+        """Make Triton load the model again: it compares the files' times."""
+        os.utime(repository / "counted" / "1" / "model.py")
+
+    def test_touched_and_loaded_again(self, observed: TritonServer, observed_repository: Path, ask: Asker) -> None:
+        """New processes beside the old ones' end count exactly what they answered."""
+        assert [ask("counted", ones()).code for _ in range(5)] == ["OK"] * 5
+        wait_for(observed, "counted", lambda found: outcomes(found).get("ok", 0) >= 5)
+        self.touch(observed_repository)
+        observed.load_model("counted")
+        assert [ask("counted", ones()).code for _ in range(3)] == ["OK"] * 3
+        wait_for(observed, "counted", lambda found: outcomes(found).get("ok") == 3)
+
+    def test_unloaded_and_loaded_again(self, observed: TritonServer, ask: Asker) -> None:
+        """An unloaded model has no counters; the next process begins anew."""
+        observed.unload_model("counted")
+        assert self.ok(observed) == 0
+        observed.load_model("counted")
+        assert ask("counted", ones()).code == "OK"
+        wait_for(observed, "counted", lambda found: outcomes(found).get("ok") == 1)
+
+    def test_reloads_under_traffic(self, observed: TritonServer, observed_repository: Path, ask: Asker) -> None:
+        """Old and new processes never share a counter: the first to end would free it, and the server stops for good."""
+        stopped = threading.Event()
+
+        def traffic() -> None:
+            while not stopped.wait(0.005):
+                ask("counted", ones())
+
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(traffic)
+            try:
+                for _ in range(4):
+                    self.touch(observed_repository)
+                    observed.load_model("counted", timeout_s=20.0)
+                    time.sleep(FLUSH_INTERVAL_S)  # old and new processes flush side by side
+                    counters(observed, "counted")
+            finally:
+                stopped.set()
+            running.result(timeout=10.0)
+        before = self.ok(observed)
+        assert ask("counted", ones()).code == "OK"
+        wait_for(observed, "counted", lambda found: outcomes(found).get("ok", 0) > before)
+        assert observed.is_alive()
+
+
+class TestSwitchedOff:
+    """A server without metrics serves guarded models."""
+
+    def test_the_model_serves(self, triton_server: Any, observed_repository: Path) -> None:
+        """Requests are answered beyond several flushes, nothing is exported, and the log has no failure of metrics."""
+        server = triton_server(observed_repository, load=("failing",), arguments=("--allow-metrics=false",))
+        ask = Asker(server, "grpc")
+        mark = LogMark(server, start=0)
+        try:
+            assert ask("failing", ones()).code == "OK"
+            time.sleep(FLUSH_INTERVAL_S + 0.2)
+            assert ask("failing", ones()).code == "OK"
+        finally:
+            ask.close()
+            server.stop()
+        assert {line["level"] for line in mark.lines()} == {"info"}
