@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import threading
@@ -19,6 +20,7 @@ import pytest
 from safe_triton.errors import ModelLoadError
 from safe_triton.runtime.deadline import END_SIGNAL, EXIT_STATUS, SLACK_S, TICK_S
 from safe_triton.server import TritonServer
+from tests.conformance.sides import Real
 from tests.triton.stubs import LogMark, exit_status, has_ended, stub_of, stubs_of, until
 from tests.triton.test_models.asking import Asker, Reply
 
@@ -30,7 +32,7 @@ LATE_S = 2.5
 """How much later than its deadline a call may end: the kernel timer's tick and slack, and a busy machine."""
 
 X = {"X": np.array([[3]], np.float32)}
-SERVING = ("calls", "neighbour", "swallowing", "holding", "quiet", "awaits")
+SERVING = ("calls", "neighbour", "swallowing", "holding", "quiet", "awaits", "steady")
 LOADING = {"loads_sleeping": "sleep", "loads_swallowing": "swallow", "loads_holding": "hold"}
 
 
@@ -68,7 +70,7 @@ def running(triton_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A server whose models can be killed; those that fail to load are not loaded yet."""
     repository = tmp_path_factory.mktemp("deadlines")
     for name in SERVING:
-        shutil.copytree(REPOSITORY / ("awaits" if name == "awaits" else "calls"), repository / name)
+        shutil.copytree(REPOSITORY / (name if name in {"awaits", "steady"} else "calls"), repository / name)
     for name, how in LOADING.items():
         folder = shutil.copytree(REPOSITORY / "calls", repository / name)
         with (folder / "config.pbtxt").open("a", encoding="utf-8") as config:
@@ -154,6 +156,15 @@ class TestLeftAlone:
         assert [reply.code for reply in replies] == ["OK"] * 24
         assert took_s > HARD_S + TICK_S + SLACK_S, "too short: the timer of the first call would not have fired"
         assert not any(has_ended(process) for process in processes)
+
+    def test_a_wrapped_stream_that_answers_on(self, running: Running) -> None:
+        """Each response gives the original's ``execute`` its time again, however long all of them take."""
+        process = stub_of(running.server, "steady")
+        count = round((HARD_S + TICK_S + SLACK_S) / 0.2) + 2
+        with contextlib.closing(Real(running.server.grpc_url)) as client:
+            seen = client.ask("steady", {"COUNT": np.array([count], np.int32)})
+        assert (seen.error, seen.hangs, len(seen.responses)) == ("", False, count)
+        assert not has_ended(process)
 
     def test_stopped_and_continued(self, running: Running) -> None:
         """A process that was stopped for a while, inside and outside a call, lives on when it continues in time."""

@@ -31,8 +31,8 @@ def ones(rows: int = 1) -> dict[str, Any]:
     return {"X": np.ones((rows, 1), np.float32)}
 
 
-def counters(server: TritonServer, model: str) -> Counters:
-    """This package's counters of one model by name and labels, summed over its instances and processes."""
+def series(server: TritonServer, model: str) -> list[tuple[str, dict[str, str], float]]:
+    """Name, labels and value of each of this package's counters of one model; the model's own label is left out."""
     host, _, port = server.metrics_url.partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=10)
     try:
@@ -40,14 +40,22 @@ def counters(server: TritonServer, model: str) -> Counters:
         text = connection.getresponse().read().decode()
     finally:
         connection.close()
-    found: Counters = {}
+    found = []
     for match in LINE.finditer(text):
         labels = dict(pair.split("=", 1) for pair in match["labels"].replace('"', "").split(","))
         if labels.pop("model") == model:
-            assert labels.pop("instance").startswith(f"{model}_")
-            assert labels.pop("process").isdecimal()
-            name = match["name"], tuple(sorted(labels.items()))
-            found[name] = found.get(name, 0) + float(match["value"])
+            found.append((match["name"], labels, float(match["value"])))
+    return found
+
+
+def counters(server: TritonServer, model: str) -> Counters:
+    """The same by name and labels, summed over the model's instances and processes."""
+    found: Counters = {}
+    for name, labels, value in series(server, model):
+        assert labels.pop("instance").startswith(f"{model}_")
+        assert labels.pop("process").isdecimal()
+        key = name, tuple(sorted(labels.items()))
+        found[key] = found.get(key, 0) + value
     return found
 
 
@@ -135,9 +143,6 @@ class TestCounters:
 class TestReload:
     """Each process has counters of its own, from zero, and they go with it."""
 
-    def ok(self, observed: TritonServer) -> float:
-        return outcomes(counters(observed, "counted")).get("ok", 0.0)
-
     def touch(self, repository: Path) -> None:
         """Make Triton load the model again: it compares the files' times."""
         os.utime(repository / "counted" / "1" / "model.py")
@@ -153,11 +158,12 @@ class TestReload:
 
     def test_unloaded_and_loaded_again(self, observed: TritonServer, ask: Asker) -> None:
         """An unloaded model has no counters; the next process begins anew."""
-        observed.unload_model("counted")
-        assert self.ok(observed) == 0
-        observed.load_model("counted")
-        assert ask("counted", ones()).code == "OK"
-        wait_for(observed, "counted", lambda found: outcomes(found).get("ok") == 1)
+        assert ask("counting", ones()).code == "OK"
+        observed.unload_model("counting")
+        assert counters(observed, "counting") == {}
+        observed.load_model("counting")
+        assert ask("counting", ones()).code == "OK"
+        wait_for(observed, "counting", lambda found: outcomes(found).get("ok") == 1)
 
     def test_reloads_under_traffic(self, observed: TritonServer, observed_repository: Path, ask: Asker) -> None:
         """Old and new processes never share a counter: the first to end would free it, and the server stops for good."""
@@ -170,7 +176,7 @@ class TestReload:
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(traffic)
             try:
-                for _ in range(4):
+                for _ in range(3):
                     self.touch(observed_repository)
                     observed.load_model("counted", timeout_s=20.0)
                     time.sleep(FLUSH_INTERVAL_S)  # old and new processes flush side by side
@@ -178,9 +184,14 @@ class TestReload:
             finally:
                 stopped.set()
             running.result(timeout=10.0)
-        before = self.ok(observed)
+        time.sleep(3 * FLUSH_INTERVAL_S)  # the last old process ends, and its counters with it
+        for _ in until(PATIENCE_S, pause_s=0.1):  # the processes of the last reload end
+            if len({labels["process"] for _, labels, _ in series(observed, "counted")}) == 2:
+                break
+        time.sleep(FLUSH_INTERVAL_S + 0.2)
+        before = outcomes(counters(observed, "counted"))["ok"]
         assert ask("counted", ones()).code == "OK"
-        wait_for(observed, "counted", lambda found: outcomes(found).get("ok", 0) > before)
+        wait_for(observed, "counted", lambda found: outcomes(found).get("ok") == before + 1)
         assert observed.is_alive()
 
 

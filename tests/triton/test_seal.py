@@ -52,8 +52,13 @@ def counters(server: TritonServer, model: str, family: str) -> dict[str, float]:
     url = server.metrics_url if server.metrics_url.startswith("http") else f"http://{server.metrics_url}"
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
         text = answer.read().decode()
-    rows = re.findall(rf'^{family}{{\w+="([^"]+)",model="{model}",version="1"}} (\S+)$', text, re.MULTILINE)
-    return {label: float(value) for label, value in rows}
+    found: dict[str, float] = {}
+    for line, value in re.findall(rf"^{family}{{(.+)}} (\S+)$", text, re.MULTILINE):
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+        if labels["model"] == model:
+            (own,) = [labels[name] for name in ("kind", "mechanism") if name in labels]
+            found[own] = found.get(own, 0.0) + float(value)
+    return found
 
 
 def eventually(check: Callable[[], bool]) -> bool:

@@ -121,6 +121,9 @@ class Watchdog:
             DeadlineExceeded: it took too long, also where it turned the interrupt into an exception of its own.
         """
         slot = self.slot
+        if slot[0] or threading.get_ident() != self._main:
+            # On behalf of a call that runs already, whose time goes on; or in a thread, which has no deadline.
+            return function(*arguments)
         start = monotonic()
         if start >= slot[1]:
             self.rearm()

@@ -12,7 +12,7 @@ from safe_triton.runtime.forms.engine import Engine, Execute
 from safe_triton.runtime.instance import Instance
 from safe_triton.runtime.outcome import log_failure, new_error_id
 from safe_triton.runtime.text import client_text
-from safe_triton.validation.outputs import OutputPlan, check_total_bytes, sent_bytes
+from safe_triton.validation.outputs import MAX_REMEMBERED, OutputPlan, check_total_bytes, sent_bytes
 
 WATCHED = ("get_response_sender", "set_release_flags")
 
@@ -93,6 +93,8 @@ class ProtectedExecution:
         self._rescheduled: set[Any] = set()
         self._originals: dict[str, Any] = {}
         self._warned: set[str] = set()
+        self._good: dict[Any, int] = {}
+        self._plans = instance.plan.outputs
         self._counting = threading.Lock()
         self.answer = instance.outcomes.answer
         self.final_flag = instance.backend.final_flag
@@ -155,9 +157,13 @@ class ProtectedExecution:
     def note_progress(self) -> None:
         """Give a decoupled ``execute`` that just sent a response the time of one call again."""
         # Only the main thread runs under the deadlines; another one's response says nothing about it.
-        slot = self._instance.watchdog.slot
+        watchdog = self._instance.watchdog
+        slot = watchdog.slot
         if slot[0] and threading.current_thread() is threading.main_thread():
-            slot[0] = monotonic()
+            now = monotonic()
+            if now >= slot[1]:
+                watchdog.rearm()
+            slot[0] = now
 
     def _accept(self, requests: list[Any], refuse: Callable[[int, BaseException], None]) -> list[int]:
         check_request = self._engine.check_request
@@ -273,15 +279,26 @@ class ProtectedExecution:
     def _check_tensor(self, tensor: Any, rows: int) -> int:
         if not tensor.is_cpu():
             return 0
-        plan: OutputPlan | None = self._instance.plan.outputs.get(tensor.name())
+        name = tensor.name()
+        plan: OutputPlan | None = self._plans.get(name)
         array = tensor.as_numpy()
+        key = (rows, name, array.shape)
+        if plan is not None and array.dtype is plan.dtype:
+            known = self._good.get(key)
+            if known is not None:
+                return known
         try:
             if plan is None:
                 raise OutputError(
                     f"output.unknown: '{tensor.name()[:64]}' is no output of this model", reason="output.unknown"
                 )
             plan.check_metadata(array, rows if rows >= 0 else array.shape[0] if array.ndim else 0)
-            return plan.check_payload(array)
+            total_bytes = plan.check_payload(array)
+            if not (plan.is_bytes or plan.finite):
+                if len(self._good) >= MAX_REMEMBERED:
+                    self._good.clear()
+                self._good[key] = total_bytes
+            return total_bytes
         except OutputError as error:
             if self._refuses or error.reason == "output.bytes":
                 raise

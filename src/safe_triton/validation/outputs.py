@@ -244,10 +244,10 @@ def compile_outputs_check(rules: OutputRules) -> OutputsCheck:
     """
     check_all = rules.check
     ordered = tuple((plan.name, plan.dtype) for plan in rules.plans.values())
+    if len(ordered) == 1:
+        return _compile_single(rules, next(iter(rules.plans.values())))
     if any(plan.is_bytes or plan.finite for plan in rules.plans.values()):
         return check_all
-    if len(ordered) == 1:
-        return _compile_single(rules, *ordered[0])
     ndarray = np.ndarray
     good = Remembered()
 
@@ -271,9 +271,12 @@ def compile_outputs_check(rules: OutputRules) -> OutputsCheck:
     return check_outputs
 
 
-def _compile_single(rules: OutputRules, only_name: str, only_dtype: np.dtype[Any]) -> OutputsCheck:
+def _compile_single(rules: OutputRules, plan: OutputPlan) -> OutputsCheck:
     """Compile the same check for one output, without the loop."""
     check_all = rules.check
+    only_name, only_dtype = plan.name, plan.dtype
+    check_payload = plan.check_payload if plan.is_bytes or plan.finite else None
+    max_output_bytes = rules.max_output_bytes
     ndarray = np.ndarray
     good = Remembered()
 
@@ -283,6 +286,8 @@ def _compile_single(rules: OutputRules, only_name: str, only_dtype: np.dtype[Any
             if type(array) is ndarray and array.dtype is only_dtype:
                 key = (rows, array.shape)
                 if key in good:
+                    if check_payload is not None:
+                        check_total_bytes(check_payload(array), max_output_bytes)
                     return [(only_name, array)]
                 checked = check_all(outputs, rows)
                 good.note(key)

@@ -36,7 +36,7 @@ def is_finite(array: Array) -> bool:
     return bool(np.isfinite(array).all())
 
 
-def check_strings(array: Array, place: str, max_string_bytes: int, max_bytes: int) -> int:
+def check_strings(array: Array, name: str, max_string_bytes: int, max_bytes: int) -> int:
     """Reject a BYTES tensor with an element, or a sum of elements, above its limit.
 
     Returns:
@@ -51,10 +51,10 @@ def check_strings(array: Array, place: str, max_string_bytes: int, max_bytes: in
         sizes = list(map(len, items))
         longest = max(sizes)
         if longest > max_string_bytes:
-            where = _element(place, array, sizes.index(longest))
+            where = _element(f"inputs['{name}']", array, sizes.index(longest))
             raise LimitExceededError("limit.string_bytes", longest, max_string_bytes, where)
     if total > max_bytes:
-        raise LimitExceededError("limit.input_bytes", total, max_bytes, place)
+        raise LimitExceededError("limit.input_bytes", total, max_bytes, f"inputs['{name}']")
     return total
 
 

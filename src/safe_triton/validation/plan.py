@@ -13,7 +13,7 @@ from safe_triton.validation.inputs import InputPlan, compile_input
 from safe_triton.validation.outputs import OutputPlan, OutputRules, OutputsCheck, compile_output, compile_outputs_check
 from safe_triton.validation.parameters import ParametersCheck, compile_parameters
 from safe_triton.validation.reader import LimitsReader
-from safe_triton.validation.requests import RequestCheck, RequestRules, compile_request_check
+from safe_triton.validation.requests import PlainSignature, RequestCheck, RequestRules, compile_request_check
 
 DEFAULT_INPUT = InputLimits()
 DEFAULT_OUTPUT = OutputLimits()
@@ -28,6 +28,7 @@ class Plan:
         inputs: the inputs' plans by name.
         outputs: the outputs' plans by name.
         check_request: one request to its arrays by name; raises :class:`RequestError`.
+        plain: set where metadata alone decides; then a form may do both checks in its own loop.
         check_outputs: the author's outputs and the request's rows to ``(name, array)`` pairs; raises
             :class:`OutputError`.
         check_parameters: JSON text of the parameters to a dict; raises :class:`RequestError`.
@@ -42,6 +43,7 @@ class Plan:
     inputs: dict[str, InputPlan]
     outputs: dict[str, OutputPlan]
     check_request: RequestCheck
+    plain: PlainSignature | None
     check_outputs: OutputsCheck
     check_parameters: ParametersCheck
     max_batch_rows: int
@@ -107,21 +109,21 @@ def compile_plan(limits: Limits, config: ModelConfig) -> Plan:
     max_output_bytes = bound(reader.take("max_output_bytes"))
     deadline_s = bound(reader.take("deadline_ms")) / 1000
     _check_output_bytes(config, max_output_bytes)
+    rules = RequestRules(
+        plans=inputs,
+        server_inputs=config.server_inputs,
+        check_parameters=check_parameters,
+        parameters_required=needed > 0,
+        max_inputs=max_inputs,
+        max_request_bytes=max_request_bytes,
+        max_id_length=bound(reader.take("max_id_length")),
+    )
     plan = Plan(
         config=config,
         inputs=inputs,
         outputs=outputs,
-        check_request=compile_request_check(
-            RequestRules(
-                plans=inputs,
-                server_inputs=config.server_inputs,
-                check_parameters=check_parameters,
-                parameters_required=needed > 0,
-                max_inputs=max_inputs,
-                max_request_bytes=max_request_bytes,
-                max_id_length=bound(reader.take("max_id_length")),
-            )
-        ),
+        check_request=compile_request_check(rules),
+        plain=_plain_signature(rules, outputs),
         check_outputs=compile_outputs_check(OutputRules(plans=outputs, max_output_bytes=max_output_bytes)),
         check_parameters=check_parameters,
         max_batch_rows=max_batch_rows,
@@ -132,6 +134,22 @@ def compile_plan(limits: Limits, config: ModelConfig) -> Plan:
     )
     reader.check_all_taken()
     return plan
+
+
+def _plain_signature(rules: RequestRules, outputs: dict[str, OutputPlan]) -> PlainSignature | None:
+    if len(rules.plans) != 1 or len(outputs) != 1 or rules.server_inputs or rules.reads_correlation_id:
+        return None
+    (given,), (returned,) = rules.plans.values(), outputs.values()
+    if given.is_bytes or given.payload or returned.is_bytes or returned.finite:
+        return None
+    return PlainSignature(
+        input_name=given.name,
+        input_dtype=given.dtype,
+        output_name=returned.name,
+        output_dtype=returned.dtype,
+        max_id_length=rules.max_id_length,
+        trivial_parameters=rules.longest_trivial_parameters,
+    )
 
 
 def _check_named(kind: str, rules: Any, known: list[str]) -> None:

@@ -53,6 +53,27 @@ RequestCheck = Callable[[Any], Arrays]
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlainSignature:
+    """One input and one output of numbers whose payloads have no rules: metadata alone decides.
+
+    Args:
+        input_name: its name.
+        input_dtype: what ``as_numpy()`` must have.
+        output_name: its name.
+        output_dtype: what the author must return.
+        max_id_length: characters of a request id.
+        trivial_parameters: length of the parameters' JSON text up to which there is nothing to check.
+    """
+
+    input_name: str
+    input_dtype: np.dtype[Any]
+    output_name: str
+    output_dtype: np.dtype[Any]
+    max_id_length: int
+    trivial_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RequestRules:
     """Everything that is checked of a request.
 
@@ -159,7 +180,7 @@ class RequestRules:
         for plan in self.bytes_inputs:
             array = arrays.get(plan.name)
             if array is not None:
-                total_bytes += check_strings(array, f"inputs['{plan.name}']", plan.max_string_bytes, plan.max_bytes)
+                total_bytes += check_strings(array, plan.name, plan.max_string_bytes, plan.max_bytes)
                 if total_bytes > self.max_request_bytes:
                     raise LimitExceededError("limit.request_bytes", total_bytes, self.max_request_bytes, "inputs")
         for plan in self.with_payload:

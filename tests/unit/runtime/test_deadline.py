@@ -136,6 +136,45 @@ class TestInterrupt:
         watchdog.slot[0] = 0.0
 
 
+class TestRun:
+    """``run`` keeps the slot for as long as its function runs, and leaves a call that runs already alone."""
+
+    def test_late_code(self, watchdog: Watchdog) -> None:
+        """Its function is interrupted, and afterwards no call seems to run."""
+        with pytest.raises(DeadlineExceeded):
+            watchdog.run(time.sleep, LATE_S)
+        assert watchdog.slot[0] == 0.0
+
+    def test_inside_a_call_the_calls_time_goes_on(self, watchdog: Watchdog) -> None:
+        """What is run on behalf of a call, also if it fails, neither ends the call's watch nor gives it more time."""
+
+        def call() -> None:
+            start = watchdog.slot[0]
+            watchdog.run(int)
+            with pytest.raises(ValueError, match="invalid literal"):
+                watchdog.run(int, "no number")
+            assert watchdog.slot[0] == start > 0.0
+            time.sleep(LATE_S)
+
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            watchdog.run(call)
+        assert time.monotonic() - began < LATE_S
+
+    def test_another_threads_work_is_no_call(self, watchdog: Watchdog) -> None:
+        """A thread of the author's neither starts nor ends the watch of the main thread."""
+        seen: list[float] = []
+        worker = threading.Thread(target=lambda: watchdog.run(lambda: seen.append(watchdog.slot[0])))
+        worker.start()
+        worker.join()
+        watchdog.slot[0] = start = time.monotonic()
+        worker = threading.Thread(target=lambda: watchdog.run(int))
+        worker.start()
+        worker.join()
+        assert (seen, watchdog.slot[0]) == ([0.0], start)
+        watchdog.slot[0] = 0.0
+
+
 class TestSignals:
     """The process's signals are as before once the watchdog is stopped."""
 

@@ -43,8 +43,12 @@ class BatchExecution:
         stats = self._stats
         first, execution_before = monotonic(), stats.execution_s
         try:
+            max_rows = self._plan.max_batch_rows
             for members in self._groups(requests, responses):
-                for chunk in _chunks(members, self._plan.max_batch_rows):
+                if sum([rows for _, _, rows in members]) <= max_rows:
+                    self._run(responses, members)
+                    continue
+                for chunk in _chunks(members, max_rows):
                     self._run(responses, chunk)
         except BaseException as error:
             self._slot[0] = 0.0
@@ -90,8 +94,16 @@ class BatchExecution:
             else:
                 self._fail(responses, members, error)
             return
+        total = sum([rows for _, _, rows in members])
         try:
-            self._check_rows(outputs, sum(rows for _, _, rows in members))
+            checked = self._check_outputs(outputs, total)
+        except OutputError:
+            pass  # which requests that concerns is found out below
+        else:
+            self._split(responses, members, checked)
+            return
+        try:
+            self._check_rows(outputs, total)
         except OutputError as error:
             self._fail(responses, members, error)
             return
@@ -103,6 +115,24 @@ class BatchExecution:
             except BaseException as error:
                 responses[member[0]] = self._answer(error)
             start = stop
+
+    def _split(self, responses: list[Any], members: list[Member], checked: list[tuple[str, Any]]) -> None:
+        """Give each request its rows of outputs that are good as a whole, and so in every part."""
+        tensor, response = self._tensor, self._response
+        answered = start = 0
+        for index, _, rows in members:
+            stop = start + rows
+            try:
+                if len(checked) == 1:
+                    ((name, array),) = checked  # a comprehension is a call
+                    responses[index] = response([tensor(name, array[start:stop])])
+                else:
+                    responses[index] = response([tensor(name, array[start:stop]) for name, array in checked])
+                answered += 1
+            except BaseException as error:
+                responses[index] = self._answer(error)
+            start = stop
+        self._outcomes["ok"] += answered
 
     def _run_alone(self, responses: list[Any], member: Member) -> None:
         try:

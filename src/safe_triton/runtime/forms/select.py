@@ -9,8 +9,8 @@ from typing import Any
 from safe_triton.config import ModelConfig
 from safe_triton.errors import PolicyError
 from safe_triton.runtime.forms.batch import compile_infer_batch
-from safe_triton.runtime.forms.concurrent import compile_async_infer
 from safe_triton.runtime.forms.engine import Engine, Execute
+from safe_triton.runtime.forms.plain import compile_plain_infer
 from safe_triton.runtime.forms.single import compile_infer
 from safe_triton.runtime.forms.stream import compile_stream
 
@@ -53,7 +53,12 @@ def compile_execute(engine: Engine, model: object, form: str) -> Execute:
     if form == "stream":
         return compile_stream(engine, function, takes_request=takes_request)
     if is_async(model, form):
+        # Not above: Triton imports asyncio at the first execute; before that it would only make the start slower.
+        from safe_triton.runtime.forms.concurrent import compile_async_infer
+
         return compile_async_infer(engine, function, takes_request=takes_request)
+    if engine.plan.plain is not None:
+        return compile_plain_infer(engine, function, engine.plan.plain, takes_request=takes_request)
     return compile_infer(engine, function, takes_request=takes_request)
 
 

@@ -53,7 +53,12 @@ def compile_infer(engine: Engine, infer: Callable[..., Any], *, takes_request: b
                         now = clock()
                         slot[0] = 0.0
                         execution_s += now - called
-                        append(InferenceResponse([Tensor(name, array) for name, array in check_outputs(outputs, rows)]))
+                        checked = check_outputs(outputs, rows)
+                        if len(checked) == 1:
+                            ((name, array),) = checked  # a comprehension is a call
+                            append(InferenceResponse([Tensor(name, array)]))
+                        else:
+                            append(InferenceResponse([Tensor(name, array) for name, array in checked]))
                         good += 1
                     except BaseException as error:
                         start, slot[0] = slot[0], 0.0
