@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from safe_triton.confinement.enforcement import refused
@@ -90,12 +90,12 @@ class LaunchTable:
                 instance=instance,
                 refusal=reason,
             )
-        granted = _joined(policy, needs)
+        granted = joined(policy, needs)
         own = SandboxPolicy(read=(os.path.dirname(os.path.dirname(entry)),))
         return Launch(
             policy=granted,
             command=(self.stub, *arguments[1:]),
-            environment={**self.environment, GRANT_VARIABLE: granted_to_json(granted, _joined(needs, own))},
+            environment={**self.environment, GRANT_VARIABLE: granted_to_json(granted, joined(needs, own))},
             instance=instance,
         )
 
@@ -189,8 +189,6 @@ def policy_from_plain(plain: Mapping[str, Any]) -> SandboxPolicy:
     )
 
 
-def _joined(policy: SandboxPolicy, needs: SandboxPolicy) -> SandboxPolicy:
+def joined(policy: SandboxPolicy, needs: SandboxPolicy) -> SandboxPolicy:
     """Return a model's policy with what its process cannot live without."""
-    import dataclasses
-
-    return dataclasses.replace(policy, read=(*policy.read, *needs.read), write=(*policy.write, *needs.write))
+    return replace(policy, read=(*policy.read, *needs.read), write=(*policy.write, *needs.write))

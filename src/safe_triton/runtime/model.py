@@ -151,14 +151,8 @@ class SafeTritonPythonModel:
             form = select_form(self, SafeTritonPythonModel, instance.plan.config)
             self._instance = instance
             instance.run_load(lambda: self.load(instance.context))
-            engine = Engine(
-                plan=instance.plan,
-                backend=instance.backend,
-                outcomes=instance.outcomes,
-                stats=instance.stats,
-                watchdog=instance.watchdog,
-                isolates=self.isolate_failures and not instance.plan.config.has_sequences,
-            )
+            isolates = self.isolate_failures and not instance.plan.config.has_sequences
+            engine = Engine.of(instance, isolates=isolates)
             # On the instance: Triton finds it there, and no look-up is left for the request path.
             execute = compile_execute(engine, self, form)
             self.__dict__["execute"] = instance.seal(self.sandbox, args)(execute)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from typing import Any
 
 from safe_triton.errors import (
@@ -42,14 +41,10 @@ class Outcomes:
         self._logger = logger
         self._stats = stats
         self._deadline_text = f"deadline.exceeded: the model did not answer within {deadline_s * 1000:.0f} ms"
-        self._run: Callable[..., Any] = watchdog.run
+        self._watchdog = watchdog
         # Made now, so that they exist when memory has run out. Several, because tritonserver 2.51.0 crashes when two
         # requests of a batch share one error response.
         self._spare = [self.response("model failed", "INTERNAL") for _ in range(SPARE_RESPONSES)]
-
-    def leave_slot_alone(self) -> None:
-        """Answer without a deadline of its own: the asynchronous form's slot belongs to the whole execute."""
-        self._run = lambda function, *arguments: function(*arguments)
 
     def response(self, message: str, code: str) -> Any:
         """Return an error response."""
@@ -61,7 +56,7 @@ class Outcomes:
     def answer(self, error: BaseException) -> Any:
         """Return the error response for what was raised while one request was handled; count and log it."""
         try:
-            outcome, reason, response = self._run(self._answer, error)
+            outcome, reason, response = self._watchdog.run(self._answer, error)
             self._stats.count(outcome, reason)
             return response
         except BaseException:  # memory, recursion, an interrupt: the request is answered all the same

@@ -12,7 +12,8 @@ from safe_triton.runtime.forms.engine import Engine, Execute
 from safe_triton.runtime.instance import Instance
 from safe_triton.runtime.outcome import log_failure, new_error_id
 from safe_triton.runtime.text import client_text
-from safe_triton.validation.outputs import MAX_REMEMBERED, OutputPlan, check_total_bytes, sent_bytes
+from safe_triton.validation.outputs import OutputPlan, check_total_bytes, sent_bytes
+from safe_triton.validation.remembered import Remembered
 
 WATCHED = ("get_response_sender", "set_release_flags")
 
@@ -77,14 +78,7 @@ class ProtectedExecution:
 
     def __init__(self, instance: Instance, *, isolates: bool, refuses: bool) -> None:
         self._instance = instance
-        self._engine = Engine(
-            plan=instance.plan,
-            backend=instance.backend,
-            outcomes=instance.outcomes,
-            stats=instance.stats,
-            watchdog=instance.watchdog,
-            isolates=isolates,
-        )
+        self._engine = Engine.of(instance, isolates=isolates)
         self._isolates = isolates and not instance.plan.config.has_sequences
         self._refuses = refuses
         # By the request itself: it is hashed by identity, and id() would be an audit event.
@@ -93,7 +87,7 @@ class ProtectedExecution:
         self._rescheduled: set[Any] = set()
         self._originals: dict[str, Any] = {}
         self._warned: set[str] = set()
-        self._good: dict[Any, int] = {}
+        self._good: Remembered[Any, int] = Remembered()
         self._plans = instance.plan.outputs
         self._counting = threading.Lock()
         self.answer = instance.outcomes.answer
@@ -295,9 +289,7 @@ class ProtectedExecution:
             plan.check_metadata(array, rows if rows >= 0 else array.shape[0] if array.ndim else 0)
             total_bytes = plan.check_payload(array)
             if not (plan.is_bytes or plan.finite):
-                if len(self._good) >= MAX_REMEMBERED:
-                    self._good.clear()
-                self._good[key] = total_bytes
+                self._good.note(key, total_bytes)
             return total_bytes
         except OutputError as error:
             if self._refuses or error.reason == "output.bytes":

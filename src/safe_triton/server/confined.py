@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import safe_triton
 from safe_triton.config.pbtxt import read_pbtxt
 from safe_triton.confinement.environment import clean_environment
-from safe_triton.confinement.launch import REFUSAL_VARIABLE, LaunchTable
+from safe_triton.confinement.launch import REFUSAL_VARIABLE, LaunchTable, joined
 from safe_triton.errors import ConfigError
 from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.server.planted import check_config, check_folder, is_plain, refused
@@ -126,14 +126,8 @@ def _models(
                 if version.name.isdecimal() and version.is_dir():
                     places = {"model": str(folder), "version": str(version), "repository": str(repository)}
                     own = SandboxPolicy(read=(str(folder),))
-                    found[str(version / entry)] = _with_own_folder(policy.resolve(places), own)
+                    found[str(version / entry)] = joined(policy.resolve(places), own)
     return found
-
-
-def _with_own_folder(policy: SandboxPolicy, own: SandboxPolicy) -> SandboxPolicy:
-    import dataclasses
-
-    return dataclasses.replace(policy, read=(*policy.read, *own.read))
 
 
 def _entry_file(folder: Path) -> str:

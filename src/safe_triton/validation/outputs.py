@@ -15,12 +15,11 @@ from safe_triton.policy import OutputLimits, bound
 from safe_triton.validation.inputs import dtype_label
 from safe_triton.validation.payload import is_finite
 from safe_triton.validation.reader import LimitsReader
+from safe_triton.validation.remembered import Remembered
 
 Array = np.ndarray[Any, Any]
 Outputs = list[tuple[str, Array]]
 OutputsCheck = Callable[[Any, int], Outputs]
-
-MAX_REMEMBERED = 512
 
 TEXT_TYPES = (bytes, str, np.bytes_, np.str_)
 """Exact types of a BYTES output's elements: a subclass's own methods would be the author's code."""
@@ -226,16 +225,6 @@ def check_total_bytes(total_bytes: int, max_output_bytes: int) -> None:
         )
 
 
-class Remembered(set[Any]):
-    """Combinations of rows and shapes that passed; bounded."""
-
-    def note(self, key: Any) -> None:
-        """Remember one more; the bound is kept by forgetting all."""
-        if len(self) >= MAX_REMEMBERED:
-            self.clear()
-        self.add(key)
-
-
 def compile_outputs_check(rules: OutputRules) -> OutputsCheck:
     """Compile ``check_outputs``: from what the author returned to ``(name, array)`` pairs in config order.
 
@@ -249,7 +238,7 @@ def compile_outputs_check(rules: OutputRules) -> OutputsCheck:
     if any(plan.is_bytes or plan.finite for plan in rules.plans.values()):
         return check_all
     ndarray = np.ndarray
-    good = Remembered()
+    good: Remembered[Any, None] = Remembered()
 
     def check_outputs(outputs: Any, rows: int) -> Outputs:
         if type(outputs) is not dict or len(outputs) != len(ordered):
@@ -265,7 +254,7 @@ def compile_outputs_check(rules: OutputRules) -> OutputsCheck:
         key = tuple(shapes)
         if key not in good:
             checked = check_all(outputs, rows)
-            good.note(key)
+            good.note(key, None)
         return checked
 
     return check_outputs
@@ -278,7 +267,7 @@ def _compile_single(rules: OutputRules, plan: OutputPlan) -> OutputsCheck:
     check_payload = plan.check_payload if plan.is_bytes or plan.finite else None
     max_output_bytes = rules.max_output_bytes
     ndarray = np.ndarray
-    good = Remembered()
+    good: Remembered[Any, None] = Remembered()
 
     def check_outputs(outputs: Any, rows: int) -> Outputs:
         if type(outputs) is dict and len(outputs) == 1:
@@ -290,7 +279,7 @@ def _compile_single(rules: OutputRules, plan: OutputPlan) -> OutputsCheck:
                         check_total_bytes(check_payload(array), max_output_bytes)
                     return [(only_name, array)]
                 checked = check_all(outputs, rows)
-                good.note(key)
+                good.note(key, None)
                 return checked
         return check_all(outputs, rows)
 

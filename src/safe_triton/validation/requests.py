@@ -12,12 +12,10 @@ from safe_triton.errors import LimitExceededError, ParameterError, SignatureErro
 from safe_triton.validation.inputs import InputPlan
 from safe_triton.validation.parameters import ParametersCheck
 from safe_triton.validation.payload import check_strings
+from safe_triton.validation.remembered import Remembered
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
-
-MAX_REMEMBERED = 512
-"""Combinations of shapes that are remembered as good, so that no traffic can make the memory grow."""
 
 TRITON_CORRELATION_ID_CHARACTERS = 128
 """Triton refuses a longer string id itself (``STRING_CORRELATION_ID_MAX_LENGTH_BYTES``)."""
@@ -189,16 +187,6 @@ class RequestRules:
                     arrays[plan.name] = check(arrays[plan.name])
 
 
-class Remembered(dict[Any, int]):
-    """Combinations of names and shapes that passed, with their bytes; bounded."""
-
-    def note(self, key: Any, total_bytes: int) -> None:
-        """Remember one more; the bound is kept by forgetting all."""
-        if len(self) >= MAX_REMEMBERED:
-            self.clear()
-        self[key] = total_bytes
-
-
 def compile_request_check(rules: RequestRules) -> RequestCheck:
     """Compile ``check_request``: a function of one request that returns its arrays by name.
 
@@ -211,7 +199,7 @@ def compile_request_check(rules: RequestRules) -> RequestCheck:
     reads_payload = bool(rules.bytes_inputs or rules.with_payload)
     server_inputs = rules.server_inputs
     find_dtype = {name: plan.dtype for name, plan in rules.plans.items()}.get
-    good = Remembered()
+    good: Remembered[Any, int] = Remembered()
     find_good = good.get
 
     def check_request(request: Request) -> Arrays:
@@ -250,7 +238,7 @@ def _compile_single(rules: RequestRules, plan: InputPlan) -> RequestCheck:
     max_id_length, trivial = rules.max_id_length, rules.longest_trivial_parameters
     reads_correlation_id = rules.reads_correlation_id
     only_name, only_dtype = plan.name, plan.dtype
-    good = Remembered()
+    good: Remembered[Any, int] = Remembered()
 
     def check_request(request: Request) -> Arrays:
         if len(request.request_id()) > max_id_length or len(request.parameters()) > trivial or reads_correlation_id:

@@ -16,7 +16,7 @@ from safe_triton.config import ModelConfig
 from safe_triton.errors import ConfigError, OutputError, PolicyError, RequestError, SafeTritonError
 from safe_triton.validation import Plan, compile_plan
 from safe_triton.validation.reader import LimitsReader
-from safe_triton.validation.requests import MAX_REMEMBERED
+from safe_triton.validation.remembered import MAX_REMEMBERED
 
 Array = np.ndarray[Any, Any]
 

@@ -26,7 +26,6 @@ def compile_async_infer(engine: Engine, infer: Callable[..., Any], *, takes_requ
     Tensor, InferenceResponse = engine.backend.Tensor, engine.backend.InferenceResponse
     started = engine.call_with(infer, takes_request)
     slot = watchdog.slot
-    outcomes.leave_slot_alone()
     deadline_s = min(plan.deadline_s, 1e9)
 
     async def call(inputs: dict[str, Any], request: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safe_triton.runtime._pb import Backend
 from safe_triton.runtime.deadline import Watchdog
@@ -13,6 +13,9 @@ from safe_triton.runtime.outcome import Outcomes
 from safe_triton.runtime.request_info import RequestInfo
 from safe_triton.runtime.stats import Stats
 from safe_triton.validation import Plan
+
+if TYPE_CHECKING:
+    from safe_triton.runtime.instance import Instance
 
 Execute = Callable[[list[Any]], Any]
 
@@ -43,6 +46,18 @@ class Engine:
         if takes_request:
             return lambda inputs, request: function(inputs, RequestInfo(request, parse))
         return lambda inputs, _request: function(inputs)
+
+    @classmethod
+    def of(cls, instance: Instance, *, isolates: bool) -> Engine:
+        """Return the request path's parts of one instance."""
+        return cls(
+            plan=instance.plan,
+            backend=instance.backend,
+            outcomes=instance.outcomes,
+            stats=instance.stats,
+            watchdog=instance.watchdog,
+            isolates=isolates,
+        )
 
     @property
     def check_request(self) -> Callable[[Any], dict[str, Any]]:

@@ -16,7 +16,8 @@ import numpy as np
 from safe_triton.runtime.deadline import late
 from safe_triton.runtime.forms.engine import Engine, Execute
 from safe_triton.runtime.request_info import RequestInfo
-from safe_triton.validation.requests import MAX_REMEMBERED, PlainSignature
+from safe_triton.validation.remembered import Remembered
+from safe_triton.validation.requests import PlainSignature
 
 
 def compile_plain_infer(
@@ -43,16 +44,14 @@ def compile_plain_infer(
     deadline_s = engine.plan.deadline_s
     clock, ndarray = monotonic, np.ndarray
     # From the shape of a good input to that of the good output it had last.
-    good: dict[tuple[int, ...], tuple[int, ...]] = {}
+    good: Remembered[tuple[int, ...], tuple[int, ...]] = Remembered()
     find_good = good.get
 
     def respond(array: Any, outputs: Any) -> Any:
         rows = 0 if not is_batched else 1 if array is None else array.shape[0]
         ((_, output),) = check_outputs(outputs, rows)
         if array is not None:
-            if len(good) >= MAX_REMEMBERED:
-                good.clear()
-            good[array.shape] = output.shape
+            good.note(array.shape, output.shape)
         return InferenceResponse([Tensor(returned, output)])
 
     def execute(requests: list[Any]) -> list[Any]:
