@@ -1,4 +1,4 @@
-"""Write docs/reference/limits.md, errors.md and cli.md from the code's own tables; a test holds them to it."""
+"""Write the generated pages of docs/reference from the code's own tables; a test holds them to it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from safe_triton import errors
 from safe_triton.cli.reasons import REASONS
 from safe_triton.errors import SafeTritonError
 from safe_triton.policy import DEFAULTS
+from safe_triton.policy.defaults import BLS_DEFAULTS
 from safe_triton.runtime.guard_rules import KINDS
+from scripts.policy_reference import policy_page, schema_text
+from scripts.rules_reference import rules_page
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 SOURCE = ROOT / "src" / "safe_triton"
 EXPLANATIONS = SOURCE / "cli" / "reasons"
-FILE_NAMES = {"config.pbtxt", "model.py", "server.log"}
+FILE_NAMES = {"config.pbtxt", "model.py", "server.log", "gpu.visible"}
 
 LIMITS_HEAD = """# Limits
 
@@ -55,6 +58,15 @@ What Triton itself bounds first: `max_batch_size` and fixed dims of config.pbtxt
 correlation id (128 characters), so `max_id_length` bounds a correlation id only below that.
 """
 
+CALLS_HEAD = """
+## Calls to other models
+
+The bounds of one request's calls where a [`BlsPolicy`](../how-to/bls.md) does not say otherwise.
+
+| limit | default | unit | reason |
+|---|---|---|---|
+"""
+
 ERRORS_HEAD = """# Errors and reasons
 
 Every refusal carries a reason slug, which does not change between releases; what clients and logs get begins with it.
@@ -79,13 +91,20 @@ Installed by the extra `cli`. Every command has `--help`. Without a terminal not
 
 def limits_page() -> str:
     """Return docs/reference/limits.md."""
-    rows = "".join(f"| `{row.name}` | {row.value} | {row.unit} | {row.reason} |\n" for row in DEFAULTS)
-    return LIMITS_HEAD + rows + LIMITS_TAIL
+    own, calls = (
+        "".join(f"| `{row.name}` | {row.value} | {row.unit} | {row.reason} |\n" for row in table)
+        for table in (DEFAULTS, BLS_DEFAULTS)
+    )
+    return LIMITS_HEAD + own + LIMITS_TAIL + CALLS_HEAD + calls
 
 
 def classes(cls: type[SafeTritonError] = SafeTritonError) -> list[type[SafeTritonError]]:
     """Return the tree's classes, parents first."""
     return [cls, *[found for child in cls.__subclasses__() for found in classes(child)]]
+
+
+GROUPS = {"gpu", "learn"}
+"""Beginnings of reasons that no error class has as its own."""
 
 
 def reasons(source: Path = SOURCE) -> dict[str, set[str]]:
@@ -94,7 +113,7 @@ def reasons(source: Path = SOURCE) -> dict[str, set[str]]:
     A reason is a text of its own, or what a message begins with.
     """
     found: dict[str, set[str]] = defaultdict(set)
-    groups = {cls.default_reason.split(".")[0] for cls in classes()} - {"error"}
+    groups = {cls.default_reason.split(".")[0] for cls in classes()} - {"error"} | GROUPS
     slug = re.compile(rf"((?:{'|'.join(sorted(groups))})\.[a-z0-9_]+)(?:$|: )")
     for path in sorted(source.rglob("*.py")):
         if EXPLANATIONS in path.parents:
@@ -103,7 +122,9 @@ def reasons(source: Path = SOURCE) -> dict[str, set[str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
             match = slug.match(text)
-            if match and match[1] not in FILE_NAMES:
+            # The audit names files, as in model.onnx and config.json; it raises no reason of these groups.
+            is_file = module.startswith("audit/") and text.startswith(("config.", "model."))
+            if match and match[1] not in FILE_NAMES and not is_file:
                 found[match[1]].add(module)
     if source == SOURCE:  # the guard puts these together from their kind
         found |= {f"guard.{kind}": {"runtime/guard.py"} for kind in KINDS}
@@ -186,7 +207,14 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-PAGES = {"limits.md": limits_page, "errors.md": errors_page, "cli.md": cli_page}
+PAGES = {
+    "limits.md": limits_page,
+    "errors.md": errors_page,
+    "cli.md": cli_page,
+    "policy-file.md": policy_page,
+    "rules.md": rules_page,
+    "safe-triton.schema.json": schema_text,
+}
 
 
 def main() -> int:

@@ -81,3 +81,21 @@ class AllowProcesses(Token):
     Does not cover:
         Ending them: signals to other processes stay forbidden.
     """
+
+
+@dataclass(frozen=True)
+class AllowAutoComplete(Token):
+    """Let Triton run a model's ``auto_complete_config`` before it loads, in a process of its own under the launcher.
+
+    Does not cover:
+        What it returns: it may change everything of ``config.pbtxt`` that Triton lets it change.
+    """
+
+
+@dataclass(frozen=True)
+class AllowPublicAddress(Token):
+    """Let the server listen beyond this machine.
+
+    Does not cover:
+        Encryption: HTTP of Triton has none.
+    """

@@ -77,3 +77,17 @@ DEFAULTS: tuple[DefaultLimit, ...] = (
 )
 
 BY_NAME = {row.name: row for row in DEFAULTS}
+
+BLS_DEFAULTS: tuple[DefaultLimit, ...] = (
+    DefaultLimit("max_calls", 64, "calls to other models per request", 1, "one request may not become a flood"),
+    DefaultLimit("max_bytes", 256 * MIB, "bytes of one request's calls", 1, "as much as one request may bring"),
+    DefaultLimit("max_depth", 8, "models from the client to a called one", 2, "real pipelines have two or three"),
+    DefaultLimit("max_parallel", 8, "calls of one gather at a time", 1, "each waits in a thread of its own"),
+    DefaultLimit("max_responses", 10_000, "responses of one stream", 1, "a target may stream without an end"),
+)
+"""Bounds of calls to other models (``BlsPolicy``)."""
+
+BLS_BY_NAME = {row.name: row for row in BLS_DEFAULTS}
+
+CALL_PARAMETER = "safe_triton.bls"
+"""Request parameter of a call from another guarded model: the time left, and the models that led to it."""

@@ -17,6 +17,7 @@ GIB = 1 << 30
 ENFORCEMENTS = ("required", "best-effort")
 PLACEHOLDERS = ("model", "version", "repository", "python", "scratch")
 """Names that a path may start with, as ``{model}/labels.txt``; :meth:`SandboxPolicy.resolve` fills them in."""
+SCRATCH = "{scratch}"
 
 RESOURCE_DEFAULTS: tuple[DefaultLimit, ...] = (
     DefaultLimit(
@@ -42,6 +43,21 @@ RESOURCE_DEFAULTS: tuple[DefaultLimit, ...] = (
         1,
         "the kernel counts a user's threads on all of the machine, so one model cannot have a small number",
     ),
+    DefaultLimit(
+        "gpu_memory_bytes",
+        16 * GIB,
+        "bytes of each GPU",
+        16 * MIB,
+        "as memory_bytes: one model does not take a whole large device; PyTorch and CuPy keep to it",
+    ),
+)
+
+SCRATCH_DEFAULT = DefaultLimit(
+    "scratch_bytes",
+    256 * MIB,
+    "bytes of the scratch folder, all of a model's instances together",
+    64 << 10,
+    "temporary files fit; where the folder is a file system of its own, it is memory",
 )
 
 _RESOURCES = {row.name: row for row in RESOURCE_DEFAULTS}
@@ -49,7 +65,7 @@ _RESOURCES = {row.name: row for row in RESOURCE_DEFAULTS}
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceLimits(Declaration):
-    """Limits on resources that the kernel counts, for one process.
+    """Limits on resources of one process; the kernel counts all but the GPU's.
 
     Args:
         memory_bytes: address space (private data for a process with GPUs).
@@ -57,14 +73,15 @@ class ResourceLimits(Declaration):
         file_bytes: size that any file may be written to.
         stack_bytes: stack of each thread.
         user_threads: threads that the user may have on the machine when this process makes one more.
+        gpu_memory_bytes: memory of each GPU that PyTorch and CuPy allocate; no kernel counts it.
 
     Raises:
         PolicyError: not a whole number, below the least useful value, or ``None``.
 
     Does not cover:
         CPU time: deadlines bound it per request, the kernel's own limit counts a process's whole life. The number of
-        files and so the space of a writable folder: give it a size when it is mounted. ``user_threads`` for root, whom
-        the kernel exempts.
+        files and so the space of a writable folder: write to ``{scratch}``, which has a size. ``user_threads`` for
+        root, whom the kernel exempts. GPU memory that other libraries, or native code, allocate.
     """
 
     memory_bytes: int | Unlimited = _RESOURCES["memory_bytes"].value  # type: ignore[assignment]
@@ -72,6 +89,7 @@ class ResourceLimits(Declaration):
     file_bytes: int | Unlimited = _RESOURCES["file_bytes"].value  # type: ignore[assignment]
     stack_bytes: int | Unlimited = _RESOURCES["stack_bytes"].value  # type: ignore[assignment]
     user_threads: int | Unlimited = _RESOURCES["user_threads"].value  # type: ignore[assignment]
+    gpu_memory_bytes: int | Unlimited = _RESOURCES["gpu_memory_bytes"].value  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         for row in RESOURCE_DEFAULTS:
@@ -96,7 +114,9 @@ class SandboxPolicy(Declaration):
         processes: ``False``, or :class:`unsafe.AllowProcesses`.
         executable_memory: whether libraries may still be loaded and code generated. The seal turns it off where a model
             declares so; a Python process that imports compiled modules needs it.
-        gpu_ids: NVIDIA devices that may be used.
+        gpu_ids: NVIDIA device files that may be used: 1 is ``/dev/nvidia1``. Under ``safe-triton serve`` a model
+            whose instances are on GPUs has theirs without being named here.
+        scratch_bytes: size of the folder that ``{scratch}`` stands for, which exists where ``write`` names it.
         resources: limits that the kernel counts.
         enforcement: ``"required"`` raises when a part cannot be enforced; ``"best-effort"`` reports it and goes on.
 
@@ -113,6 +133,7 @@ class SandboxPolicy(Declaration):
     processes: AllowProcesses | Literal[False] = False
     executable_memory: bool = True
     gpu_ids: Sequence[int] = ()
+    scratch_bytes: int | Unlimited = SCRATCH_DEFAULT.value  # type: ignore[assignment]
     resources: ResourceLimits = field(default_factory=ResourceLimits)
     enforcement: Literal["required", "best-effort"] = "required"
 
@@ -127,6 +148,7 @@ class SandboxPolicy(Declaration):
         for index in self.gpu_ids:
             rules.check_whole("SandboxPolicy.gpu_ids", index, 0)
         object.__setattr__(self, "gpu_ids", tuple(sorted(set(self.gpu_ids))))
+        rules.check_limit("SandboxPolicy.scratch_bytes", self.scratch_bytes, SCRATCH_DEFAULT.minimum)
         if not isinstance(self.resources, ResourceLimits):
             raise wrong("policy.type", "SandboxPolicy.resources must be ResourceLimits")
         rules.check_sound(self.resources)
@@ -149,6 +171,7 @@ class SandboxPolicy(Declaration):
             processes=self.processes if other.processes else False,
             executable_memory=self.executable_memory and other.executable_memory,
             gpu_ids=tuple(index for index in self.gpu_ids if index in other.gpu_ids),
+            scratch_bytes=_smaller(self.scratch_bytes, other.scratch_bytes),
             resources=self.resources.tighten(other.resources),
             enforcement="required" if "required" in (self.enforcement, other.enforcement) else "best-effort",
         )
@@ -168,6 +191,11 @@ class SandboxPolicy(Declaration):
             write=tuple(_placed(path, places) for path in self.write),
         )
 
+    @property
+    def has_scratch(self) -> bool:
+        """Whether it writes to ``{scratch}``, which is not filled in yet."""
+        return any(path.split("/", 1)[0] == SCRATCH for path in self.write)
+
     def widens(self, granted: SandboxPolicy) -> tuple[str, ...]:
         """Return what this policy asks for beyond ``granted``, one phrase per item; empty when it only narrows."""
         allowed = (*granted.read, *granted.write)
@@ -181,7 +209,7 @@ class SandboxPolicy(Declaration):
 
     def tokens(self) -> dict[str, Token]:
         """Return every danger token by the dotted name of its field, for the log and the audit."""
-        found = {"network": self.network, "processes": self.processes}
+        found = {"network": self.network, "processes": self.processes, "scratch_bytes": self.scratch_bytes}
         found |= {f"resources.{row.name}": getattr(self.resources, row.name) for row in RESOURCE_DEFAULTS}
         return {name: value for name, value in found.items() if isinstance(value, Token)}
 

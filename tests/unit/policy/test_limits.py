@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import re
@@ -15,6 +16,7 @@ from safe_triton import InputLimits, Limits, LoadConditions, OutputLimits, Param
 from safe_triton._declared import Declaration
 from safe_triton.errors import PolicyError
 from safe_triton.policy import DEFAULTS, bound
+from safe_triton.policy.defaults import BLS_DEFAULTS
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference" / "limits.md"
 
@@ -44,7 +46,7 @@ class TestDefaults:
         rows = re.findall(
             r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE
         )
-        assert rows == [(row.name, str(row.value), row.unit, row.reason) for row in DEFAULTS]
+        assert rows == [(row.name, str(row.value), row.unit, row.reason) for row in (*DEFAULTS, *BLS_DEFAULTS)]
 
     def test_nothing_is_declared(self) -> None:
         """A default is no declaration."""
@@ -125,6 +127,13 @@ class TestStrict:
         assert set(limits.inputs) == {"X"}
         with pytest.raises(TypeError):
             limits.inputs["Z"] = InputLimits()  # type: ignore[index]
+
+
+@pytest.mark.parametrize("value", [Limits(max_batch_size=3, inputs={"X": InputLimits()}), unsafe.Unlimited(reason="x")])
+def test_a_copy_is_the_value_itself(value: Any) -> None:
+    """It is frozen, mappings included; what was written down stays written down."""
+    assert copy.copy(value) is value
+    assert copy.deepcopy([value])[0] is value
 
 
 class TestInsideTheStub:

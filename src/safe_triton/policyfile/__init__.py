@@ -1,0 +1,19 @@
+"""``safe-triton.toml``: what the operator decides about the server and about each model, for every ring."""
+
+from __future__ import annotations
+
+from safe_triton.policyfile.document import json_schema
+from safe_triton.policyfile.effective import ModelPolicy, OperatorPolicy
+from safe_triton.policyfile.load import load_policy
+from safe_triton.policyfile.tables import AuditPolicy, ServerPolicy, SupervisionPolicy, Suppression
+
+__all__ = [
+    "AuditPolicy",
+    "ModelPolicy",
+    "OperatorPolicy",
+    "ServerPolicy",
+    "SupervisionPolicy",
+    "Suppression",
+    "json_schema",
+    "load_policy",
+]
