@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from safe_triton.confinement.seccomp_profile import ALWAYS, Alternatives, Check, Rules
 from safe_triton.confinement.syscall_numbers import NEWEST, number_of
@@ -32,8 +32,7 @@ _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _LOW_HALF = 0xFFFF_FFFF
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One ``struct sock_filter``."""
 
     code: int

@@ -8,7 +8,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
 from safe_triton import _libc
-from safe_triton.confinement import bpf, descriptors, landlock, privileges, rlimits, seccomp, threads, verify
+from safe_triton.confinement import (
+    bpf,
+    descriptors,
+    landlock,
+    privileges,
+    rlimits,
+    seccomp,
+    seccomp_profile,
+    threads,
+    verify,
+)
 from safe_triton.confinement.enforcement import Enforcement, Gap, refused
 from safe_triton.confinement.entry import OneExec, Program, find_program
 from safe_triton.confinement.plan import Capabilities, ConfinementPlan, plan
@@ -49,6 +59,20 @@ def confine(policy: SandboxPolicy, *, keep_descriptors: Collection[int] = ()) ->
     return _confine(policy, keep_descriptors, None)
 
 
+def narrow(policy: SandboxPolicy, held: SandboxPolicy, *, keep_descriptors: Collection[int] = ()) -> Enforcement:
+    """Restrict a process further that was confined before its first thread; what holds already is not repeated.
+
+    Args:
+        policy: as for :func:`confine`; it names the Python environment too, which is not looked for.
+        held: what every thread is held to already; the caller has verified that.
+        keep_descriptors: as for :func:`confine`.
+
+    Raises:
+        ConfinementError: as :func:`confine`.
+    """
+    return _confine(policy, keep_descriptors, None, held)
+
+
 def confine_and_execute(
     policy: SandboxPolicy,
     command: Sequence[str],
@@ -77,27 +101,35 @@ def confine_and_execute(
     execution.run(program, environment)
 
 
-def _confine(policy: SandboxPolicy, keep: Collection[int], entry: tuple[Program, OneExec] | None) -> Enforcement:
+def _confine(
+    policy: SandboxPolicy,
+    keep: Collection[int],
+    entry: tuple[Program, OneExec] | None,
+    held: SandboxPolicy | None = None,
+) -> Enforcement:
     started = time.perf_counter()
     resolved = policy.resolve({})
     try:
-        capabilities = probe()
+        capabilities = probe(python=None if held is None else ())
     except OSError:
         raise refused("confinement.proc", "no /proc here, so nothing could be verified") from None
     planned = plan(resolved, capabilities, programs=entry[0].files if entry else ())
     essential = [gap for gap in planned.gaps if gap.is_essential]
     if essential and policy.enforcement == "required":
         raise ConfinementError(str(essential[0]), reason=essential[0].reason)
-    return _Application(planned, capabilities, started).run(keep, entry[1] if entry else None)
+    return _Application(planned, capabilities, started, held).run(keep, entry[1] if entry else None)
 
 
 class _Application:
     """One run through the steps; each either holds, or raises, or (best-effort) becomes a gap."""
 
-    def __init__(self, planned: ConfinementPlan, capabilities: Capabilities, started: float) -> None:
+    def __init__(
+        self, planned: ConfinementPlan, capabilities: Capabilities, started: float, held: SandboxPolicy | None
+    ) -> None:
         self._plan = planned
         self._capabilities = capabilities
         self._started = started
+        self._held = held
         self._effective: list[str] = []
         self._gaps = list(planned.gaps)
         self._threads = 0
@@ -115,11 +147,9 @@ class _Application:
         with threads.AllThreads() as everywhere:
             for limit in planned.rlimits:
                 self._step(limit.mechanism, lambda limit=limit: rlimits.apply((limit,)))  # type: ignore[misc]
-            self._step("no_new_privs", lambda: self._drop_privileges(everywhere))
-            if planned.has_seccomp:
+            self._restrict_threads(everywhere, ruleset)
+            if planned.has_seccomp and not self._has_same_filter():
                 self._step("seccomp", lambda: self._filter(execution))
-            if ruleset is not None:
-                self._step("landlock.files", lambda: self._restrict(everywhere, ruleset))
             self._step("no_new_privs", lambda: self._check_threads(everywhere))
         if planned.has_seccomp:
             attempts = verify.attempts(planned.policy, self._capabilities.machine)
@@ -156,16 +186,46 @@ class _Application:
         assert self._plan.landlock is not None  # noqa: S101 - the caller's condition, for the type checker
         try:
             return landlock.open_ruleset(self._plan.landlock)
-        except FileNotFoundError:
-            raise _MissingPathError(0, "a path of the policy does not exist") from None
+        except FileNotFoundError as error:
+            raise _MissingPathError(0, f"{error.filename}, which the policy names, does not exist") from None
 
     def _close(self, kept: Collection[int]) -> None:
         has_network = bool(self._plan.policy.network)
         self._closed = descriptors.close_ungranted(self._plan.grants, kept, has_network=has_network)
 
-    def _drop_privileges(self, everywhere: AllThreads) -> None:
-        everywhere.run(privileges.drop_calls())
+    def _restrict_threads(self, everywhere: AllThreads, ruleset: int | None) -> None:
+        """Drop privileges and restrict files, in one pass over the threads where both are per thread."""
+        dropping = () if self._held is not None else privileges.drop_calls()
+        planned = self._plan.landlock
+        if ruleset is not None and planned is not None and not planned.flags:
+            restricting = Call("Landlock", landlock.restrict_call(ruleset, 0))
+            calls = (*dropping, restricting, *verify.root_call(self._plan.grants))
+            if self._step("landlock.files", lambda: self._run(everywhere, calls)):
+                self._effective += ["no_new_privs", "capabilities"]
+            else:
+                self._step("no_new_privs", lambda: self._drop(everywhere, dropping))
+        else:
+            self._step("no_new_privs", lambda: self._drop(everywhere, dropping))
+            if ruleset is not None and planned is not None:
+                self._step("landlock.files", lambda: landlock.restrict(ruleset, planned.flags))
+        if ruleset is not None:
+            os.close(ruleset)
+            self._step("landlock.files", self._check_files)
+
+    def _drop(self, everywhere: AllThreads, calls: tuple[Call, ...]) -> None:
+        self._run(everywhere, calls)
         self._effective.append("capabilities")
+
+    def _run(self, everywhere: AllThreads, calls: tuple[Call, ...]) -> bool:
+        if calls:
+            everywhere.run(calls)
+        return True
+
+    def _has_same_filter(self) -> bool:
+        """Whether the filter that holds already allows the same calls."""
+        return self._held is not None and seccomp_profile.decisive(self._held) == seccomp_profile.decisive(
+            self._plan.policy
+        )
 
     def _filter(self, execution: OneExec | None) -> None:
         facts = ProcessFacts(
@@ -180,17 +240,7 @@ class _Application:
     def _check_threads(self, everywhere: AllThreads) -> None:
         self._threads = everywhere.check(privileges.check_calls(has_filter=self._plan.has_seccomp))
 
-    def _restrict(self, everywhere: AllThreads, ruleset: int) -> None:
-        """Restrict every thread, in one call where the kernel can, and let each try to list ``/``."""
-        planned = self._plan.landlock
-        assert planned is not None  # noqa: S101 - the caller's condition, for the type checker
-        root = verify.root_call(self._plan.grants)
-        if planned.flags:
-            landlock.restrict(ruleset, planned.flags)
-        else:
-            restricting = Call("Landlock", landlock.restrict_call(ruleset, 0))
-            everywhere.run((restricting, *root))
-        os.close(ruleset)
+    def _check_files(self) -> None:
         _require(verify.check_files(verify.ungranted_path(self._plan.grants)))
         if self._plan.policy.network and self._plan.landlock and self._plan.landlock.connect_ports:
             self._effective.append("landlock.ports")

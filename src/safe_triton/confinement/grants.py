@@ -80,12 +80,17 @@ NETWORK_READ: tuple[str, ...] = (
 PROGRAMS: tuple[str, ...] = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/libexec")
 GPU_SHARED: tuple[str, ...] = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 GPU_READ: tuple[str, ...] = (
+    "/usr/local/nvidia",  # where container runtimes put the driver's libraries
     "/proc/driver/nvidia",
     "/sys/bus/pci/devices",
     "/sys/module/nvidia",
     "/proc/devices",
     "/proc/modules",
+    "/proc/self/maps",
 )
+# CUDA names its threads by writing there, and does not start where it cannot. The files beside hold this process's own
+# memory, which can so be written in a second way; nothing there can be read.
+GPU_THREADS: tuple[str, ...] = ("/proc/self/task",)
 
 
 @functools.lru_cache(maxsize=1)
@@ -137,6 +142,7 @@ def compile_grants(
         devices = (*GPU_SHARED, *(f"/dev/nvidia{index}" for index in policy.gpu_ids))
         grants += [Grant(path, rights.DEVICE) for path in devices]
         grants += [Grant(path, rights.READ) for path in GPU_READ]
+        grants += [Grant(path, rights.WRITE_FILE | rights.TRUNCATE) for path in GPU_THREADS]
     grants += [Grant(path, rights.READ_FILE | rights.EXECUTE, is_required=True) for path in programs]
     grants += [Grant(path, read, is_required=True) for path in policy.read]
     grants += [Grant(path, rights.WRITE, is_required=True) for path in policy.write]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from safe_triton.confinement.enforcement import refused
@@ -18,6 +18,18 @@ REFUSAL_VARIABLE = "SAFE_TRITON_REFUSAL"
 
 GRANT_VARIABLE = "SAFE_TRITON_GRANT"
 """Environment variable that tells the model's process what it was granted; see :func:`granted_to_json`."""
+
+BEAT_VARIABLE = "SAFE_TRITON_BEAT"
+"""Environment variable with the path of the process's heartbeat file; see :mod:`safe_triton.server.in_stub`."""
+
+BEAT_BYTES = 4096
+"""Size of a heartbeat file, which never changes."""
+
+INSTANCE_VARIABLE = "SAFE_TRITON_INSTANCE"
+"""Environment variable with Triton's name of the instance; the model's bare name while it completes configurations."""
+
+RECORD_VARIABLE = "SAFE_TRITON_RECORD"
+"""Set to 1 in a recorded process: its model is neither sealed nor guarded, since a refused call would not be seen."""
 
 LEAST_ARGUMENTS = 9
 """Program, entry file, region, two sizes, server's pid, backend folder, handle, instance name; releases add more."""
@@ -35,6 +47,7 @@ class Launch:
         environment: its whole environment.
         instance: Triton's name of the instance, for the log.
         refusal: why the model is not started; empty when it is.
+        beat: heartbeat file that the launcher makes; empty: none.
     """
 
     policy: SandboxPolicy
@@ -42,6 +55,7 @@ class Launch:
     environment: Mapping[str, str]
     instance: str
     refusal: str = ""
+    beat: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +70,10 @@ class LaunchTable:
         environment: environment of every model process.
         read: what every model process reads: the backend's folder, the Python environment, libraries.
         models: the confinement by the exact path of the entry file that Triton passes.
+        variables: further environment by the same path.
+        folders: the model's folder in its repository by the same path, where Triton knows a repository view instead.
+        beats: folder of the heartbeat files; empty: none.
+        record: socket of a listener to whom every model process is reported instead of being confined; empty: confine.
     """
 
     stub: str
@@ -64,12 +82,17 @@ class LaunchTable:
     environment: Mapping[str, str]
     read: tuple[str, ...]
     models: Mapping[str, SandboxPolicy]
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
+    beats: str = ""
+    record: str = ""
 
-    def decide(self, arguments: Sequence[str]) -> Launch:
+    def decide(self, arguments: Sequence[str], pid: int = 0) -> Launch:
         """Decide what Triton's call starts; pure.
 
         Args:
             arguments: Triton's arguments of the stub, the program's own name first.
+            pid: of the calling process, which its heartbeat file is named after.
 
         Raises:
             ConfinementError: reason ``confinement.launch``; this is no call of Triton's.
@@ -79,7 +102,12 @@ class LaunchTable:
         entry, region, instance = arguments[1], arguments[2], arguments[8]
         if "/" in region or not region.startswith(self.region_prefix):
             raise refused("confinement.launch", "the shared-memory region is not one of this server's")
-        needs = SandboxPolicy(read=(*self.read, self.refusal), write=(f"{SHARED_MEMORY}/{region}",))
+        own = os.path.dirname(os.path.dirname(entry))
+        version, model = os.path.basename(os.path.dirname(entry)), os.path.basename(own)
+        beat = f"{self.beats}/{pid}|{model}|{version}|{instance}" if self.beats and entry in self.models else ""
+        needs = SandboxPolicy(
+            read=(*self.read, self.refusal), write=(f"{SHARED_MEMORY}/{region}", *((beat,) if beat else ()))
+        )
         policy = self.models.get(entry)
         if policy is None:
             reason = f"confinement.unlisted: {instance} is not in the policy that this server was started with"
@@ -91,12 +119,19 @@ class LaunchTable:
                 refusal=reason,
             )
         granted = joined(policy, needs)
-        own = SandboxPolicy(read=(os.path.dirname(os.path.dirname(entry)),))
+        folders = SandboxPolicy(read=(own, self.folders.get(entry, own)))
         return Launch(
             policy=granted,
             command=(self.stub, *arguments[1:]),
-            environment={**self.environment, GRANT_VARIABLE: granted_to_json(granted, joined(needs, own))},
+            environment={
+                **self.environment,
+                **self.variables.get(entry, {}),
+                **({BEAT_VARIABLE: beat} if beat else {}),
+                INSTANCE_VARIABLE: instance,
+                GRANT_VARIABLE: granted_to_json(granted, joined(needs, folders)),
+            },
             instance=instance,
+            beat=beat,
         )
 
     def to_json(self) -> str:
@@ -109,6 +144,10 @@ class LaunchTable:
                 "environment": dict(self.environment),
                 "read": self.read,
                 "models": {entry: policy_to_plain(policy) for entry, policy in self.models.items()},
+                "variables": {entry: dict(values) for entry, values in self.variables.items()},
+                "folders": dict(self.folders),
+                "beats": self.beats,
+                "record": self.record,
             }
         )
 
@@ -128,6 +167,10 @@ class LaunchTable:
                 environment=plain["environment"],
                 read=tuple(plain["read"]),
                 models={entry: policy_from_plain(policy) for entry, policy in plain["models"].items()},
+                variables=plain["variables"],
+                folders=plain["folders"],
+                beats=plain["beats"],
+                record=plain["record"],
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise refused("confinement.launch", f"the launch table cannot be read: {type(error).__name__}") from None
@@ -162,10 +205,8 @@ def policy_to_plain(policy: SandboxPolicy) -> dict[str, Any]:
         "processes": {"reason": processes.reason} if processes else False,
         "executable_memory": policy.executable_memory,
         "gpu_ids": policy.gpu_ids,
-        "resources": {
-            name: {"unlimited": value.reason} if isinstance(value, Unlimited) else value
-            for name, value in resources.items()
-        },
+        "scratch_bytes": _limit_to_plain(policy.scratch_bytes),
+        "resources": {name: _limit_to_plain(value) for name, value in resources.items()},
         "enforcement": policy.enforcement,
     }
 
@@ -173,10 +214,7 @@ def policy_to_plain(policy: SandboxPolicy) -> dict[str, Any]:
 def policy_from_plain(plain: Mapping[str, Any]) -> SandboxPolicy:
     """Read what :func:`policy_to_plain` returned."""
     network, processes = plain["network"], plain["processes"]
-    resources = {
-        name: Unlimited(reason=value["unlimited"]) if isinstance(value, dict) else value
-        for name, value in plain["resources"].items()
-    }
+    resources = {name: _limit_from_plain(value) for name, value in plain["resources"].items()}
     return SandboxPolicy(
         read=plain["read"],
         write=plain["write"],
@@ -184,9 +222,18 @@ def policy_from_plain(plain: Mapping[str, Any]) -> SandboxPolicy:
         processes=AllowProcesses(reason=processes["reason"]) if processes else False,
         executable_memory=plain["executable_memory"],
         gpu_ids=plain["gpu_ids"],
+        scratch_bytes=_limit_from_plain(plain["scratch_bytes"]),
         resources=ResourceLimits(**resources),
         enforcement=plain["enforcement"],
     )
+
+
+def _limit_to_plain(limit: int | Unlimited) -> int | dict[str, str]:
+    return {"unlimited": limit.reason} if isinstance(limit, Unlimited) else limit
+
+
+def _limit_from_plain(plain: Any) -> Any:
+    return Unlimited(reason=plain["unlimited"]) if isinstance(plain, dict) else plain
 
 
 def joined(policy: SandboxPolicy, needs: SandboxPolicy) -> SandboxPolicy:

@@ -11,8 +11,11 @@ from safe_triton.confinement.plan import Capabilities
 from safe_triton.confinement.threads import thread_ids
 
 
-def probe() -> Capabilities:
+def probe(*, python: tuple[str, ...] | None = None) -> Capabilities:
     """Ask the kernel; changes nothing.
+
+    Args:
+        python: folders of the Python environment; found from this interpreter when left out.
 
     Raises:
         OSError: there is no ``/proc``.
@@ -33,7 +36,7 @@ def probe() -> Capabilities:
         has_pids_limit=_has_pids_limit(),
         mapped_bytes=rlimits.mapped_bytes(),
         limits=rlimits.current(),
-        python=python_paths(),
+        python=python_paths() if python is None else python,
     )
 
 

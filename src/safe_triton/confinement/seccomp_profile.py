@@ -87,7 +87,7 @@ _CLONE_THREAD = 0x10000
 _CLONE_NAMESPACES = 0x7E020080  # NEWTIME NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET
 
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
-_SOCK_STREAM, _SOCK_DGRAM = 1, 2
+_SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET = 1, 2, 5
 _SOCK_TYPE_MASK = 0xF  # the rest are SOCK_CLOEXEC and SOCK_NONBLOCK
 _IPPROTO_TCP, _IPPROTO_UDP = 6, 17
 _MSG_FASTOPEN = 0x2000_0000  # connects without connect(), past Landlock's TCP rule
@@ -164,14 +164,14 @@ def compile_rules(policy: SandboxPolicy, facts: ProcessFacts) -> Rules:
             **dict.fromkeys(("fork", "vfork", "execve", "execveat", "setsid", "setpgid"), ALWAYS),
         }
     if policy.gpu_ids:
-        # NVIDIA's driver: type 'F', and the plain numbers of nvidia-uvm.
-        rules["ioctl"] = (
-            *rules["ioctl"],
-            (Check(1, 0x4600, 0xFF00),),
-            (Check(1, 0, 0xFFFF_FF00),),
-            *any_of(1, (0x3000_0001, 0x3000_0002)),
-        )
+        rules |= _gpu_rules(rules)
     return rules
+
+
+def decisive(policy: SandboxPolicy) -> tuple[object, ...]:
+    """Return what of a policy the rules depend on: two policies with the same have the same rules; pure."""
+    network = policy.network and policy.network.to == "any", bool(policy.network)
+    return network, bool(policy.processes), policy.executable_memory, bool(policy.gpu_ids)
 
 
 def _creation_rules() -> dict[str, Alternatives]:
@@ -194,6 +194,27 @@ def _memory_rules(is_executable_allowed: bool) -> dict[str, Alternatives]:
     if is_executable_allowed:
         return {"mmap": ALWAYS, "mprotect": ALWAYS}
     return {name: ((Check(2, 0, _PROT_EXEC),),) for name in ("mmap", "mprotect")}
+
+
+def _gpu_rules(rules: Rules) -> Rules:
+    """What CUDA's libraries call when they start, measured with driver 580."""
+    return {
+        # NVIDIA's driver: type 'F', and the plain numbers of nvidia-uvm.
+        "ioctl": (
+            *rules["ioctl"],
+            (Check(1, 0x4600, 0xFF00),),
+            (Check(1, 0, 0xFFFF_FF00),),
+            *any_of(1, (0x3000_0001, 0x3000_0002)),
+        ),
+        # An abstract UNIX socket on which processes would ask for memory handles. It has no name in the file system,
+        # and accept stays refused, so that nobody gets through to it.
+        "socket": (
+            *rules.get("socket", ()),
+            (Check(0, _AF_UNIX), Check(1, _SOCK_SEQPACKET, _SOCK_TYPE_MASK), Check(2, 0)),
+        ),
+        "bind": ALWAYS,
+        "listen": ALWAYS,
+    }
 
 
 def _network_rules(policy: SandboxPolicy, setsockopt: Alternatives) -> dict[str, Alternatives]:

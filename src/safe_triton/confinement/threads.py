@@ -146,21 +146,22 @@ class AllThreads:
         marking = Call("timer slack", (_number("prctl"), _PR_SET_TIMERSLACK, mark))
         asking = Call("timer slack", (_number("prctl"), _PR_GET_TIMERSLACK))
         done: set[int] = set()
-        clean, end = 0, time.monotonic() + _PATIENCE_S
+        clean, end, is_first = 0, time.monotonic() + _PATIENCE_S, True
         while clean < _CLEAN_PASSES:
             before = self._count()
             others = self._others()
             # The listing is no snapshot: a thread that ends while it is read can hide another.
             is_clean = before == len(others) + 1 == self._count()
             for thread in others:
-                found = self._run_on(thread, (asking,))
+                # Listed before the first mark was set, a thread cannot have inherited it.
+                found = [0] if is_first else self._run_on(thread, (asking,))
                 if found is None:  # ended, and may have made another before
                     is_clean = False
                 elif found[0] != mark:
                     is_clean = False
                     self._check(thread, (*calls, marking))
                 done.add(thread)
-            clean = clean + 1 if is_clean else 0
+            clean, is_first = clean + 1 if is_clean else 0, False
             if time.monotonic() > end:
                 raise ThreadError("new threads start faster than they can be restricted")
         for call in (*calls, marking):

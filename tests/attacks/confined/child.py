@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import faulthandler
+import functools
 import importlib
 import json
-import os
 import queue
-import select
-import signal
 import sys
 import threading
 import warnings
@@ -24,12 +22,11 @@ from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
 from tests.attacks.confined.benign import BENIGN
 from tests.attacks.confined.table import ATTEMPTS, outcome_of
 from tests.attacks.confined.world import World, with_descriptors
+from tests.attacks.forked import PATIENCE_S, in_a_child
 
 CATEGORIES = ("files", "processes", "network", "code", "resources", "leaks")
 for _category in CATEGORIES:
     importlib.import_module(f"tests.attacks.confined.on_{_category}")
-
-PATIENCE_S = 20
 
 
 def policy_of(world: World) -> SandboxPolicy:
@@ -66,42 +63,12 @@ def perform(order: Mapping[str, Any]) -> dict[str, object]:
     return {**enforcement, **outcome}
 
 
-def serve(order: Mapping[str, Any]) -> dict[str, object]:
-    """Fork, let the child perform, and collect its outcome; a child that became another program counts by exit status 7."""
-    reader, writer = os.pipe()
-    os.set_inheritable(writer, False)
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        try:
-            answer = perform(order)
-        except BaseException as error:
-            answer = {"broken": f"{type(error).__name__}: {error}"}
-        os.write(writer, json.dumps(answer).encode())
-        os._exit(0)
-    os.close(writer)
-    data = b""
-    while select.select([reader], [], [], PATIENCE_S)[0]:
-        part = os.read(reader, 65536)
-        data += part
-        if not part:
-            break
-    else:
-        os.kill(child, signal.SIGKILL)
-    os.close(reader)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    answer = (
-        json.loads(data) if data else {"secret": False, "true": status == 7, "error": f"no answer, status {status}"}
-    )
-    return dict(answer)
-
-
 def main() -> None:
     """Answer orders until the input ends."""
     faulthandler.disable()
     warnings.simplefilter("ignore")
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(serve(json.loads(line))) + "\n")
+        sys.stdout.write(json.dumps(in_a_child(functools.partial(perform, json.loads(line)))) + "\n")
         sys.stdout.flush()
 
 

@@ -7,8 +7,6 @@ import gc
 import importlib
 import json
 import os
-import select
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,13 @@ from typing import Any
 from tests.attacks.confined.benign import BENIGN
 from tests.attacks.confined.table import ATTEMPTS, outcome_of
 from tests.attacks.confined.world import World
+from tests.attacks.forked import in_a_child
 
 for _file in sorted(
     Path(importlib.import_module("tests.attacks.confined.table").__file__ or "").parent.glob("on_*.py")
 ):
     importlib.import_module(f"tests.attacks.confined.{_file.stem}")
 
-PATIENCE_S = 20
 MOST_DESCRIPTORS = 200
 
 
@@ -47,7 +45,8 @@ class Performer:
         return json.dumps(self._perform(json.loads(order)) if order else self._outcomes).encode()
 
     def _perform(self, order: Mapping[str, Any]) -> dict[str, object]:
-        return _in_a_child(order) if order.get("forked") else self._leaving_nothing(order)
+        # The positive control: a child, which without the confinement may do anything to itself.
+        return in_a_child(lambda: _perform(order)) if order.get("forked") else self._leaving_nothing(order)
 
     def _leaving_nothing(self, order: Mapping[str, Any]) -> dict[str, object]:
         """Perform one order such that the next one is not refused because of this one."""
@@ -74,28 +73,3 @@ def _open_descriptors() -> set[int]:
             os.fstat(descriptor)
             found.add(descriptor)
     return found
-
-
-def _in_a_child(order: Mapping[str, Any]) -> dict[str, object]:
-    """The positive control: in a child of the model, which without the confinement may do anything to itself."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        outcome = _perform(order)
-        os.write(writer, json.dumps(outcome).encode())
-        os._exit(0)
-    os.close(writer)
-    data = b""
-    while select.select([reader], [], [], PATIENCE_S)[0]:
-        part = os.read(reader, 65536)
-        data += part
-        if not part:
-            break
-    else:
-        os.kill(child, signal.SIGKILL)
-    os.close(reader)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if data:
-        return dict(json.loads(data))
-    return {"secret": False, "true": status == 7, "error": f"no answer, status {status}"}

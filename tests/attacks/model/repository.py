@@ -45,7 +45,8 @@ def make_repository(folder: Path) -> Path:
     (model / "1").mkdir(parents=True)
     (model / "1" / "model.py").write_text(MODEL)
     (model / "config.pbtxt").write_text(CONFIG)
-    for source in (*TABLES.glob("*.py"), ROOT / "tests" / "attacks" / "model" / "inside.py"):
+    attacks = ROOT / "tests" / "attacks"
+    for source in (*TABLES.glob("*.py"), attacks / "forked.py", attacks / "model" / "inside.py"):
         if not source.name.startswith(("test_", "child")):
             target = model / source.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -165,6 +165,23 @@ class TestExplicit:
             assert (tmp_path / "proof").exists()
 
 
+def test_from_a_view_no_call_reaches_the_server(repository: Path, tmp_path: Path) -> None:
+    """Integrity and availability: each call ends in the model's process, however often it is made."""
+    proof = tmp_path / "proof"
+    calls = [
+        order("victim", code_that_touches(proof)),
+        order("attacker", code_that_touches(proof)),
+        order("fresh", code_that_touches(proof)),
+        order("victim", fields={"default_model_filename": f"$(touch {proof})model.py"}),
+    ]
+    with TritonServer(repository, view=True, confinement=SandboxPolicy()) as server:
+        pid = server.pid
+        for call in calls * 3:
+            assert "pb_utils.load_model is not for models" in refusal(server, call)
+        assert server.pid == pid
+        assert not proof.exists()
+
+
 @pytest.mark.parametrize("control", ["none", "poll"])
 def test_refused_calls_change_nothing(control: Any, repository: Path, tmp_path: Path) -> None:
     """Integrity holds with model control off or polling; availability may not: the server refuses, or it ends itself."""

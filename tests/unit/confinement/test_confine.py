@@ -448,7 +448,7 @@ class TestConfine:
             """
         )
         assert reason[0] == "confinement.path"
-        assert "/not/here" not in reason[1]
+        assert "/not/here, which the policy names, does not exist" in reason[1]
 
     def test_placeholder(self) -> None:
         """A placeholder that nobody filled in is an error."""

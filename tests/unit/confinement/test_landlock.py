@@ -121,6 +121,13 @@ class TestGrants:
         assert is_granted("/dev/nvidia1", rights.WRITE_FILE, grants)
         assert not is_granted("/dev/nvidia0", rights.READ_FILE, grants)
 
+    def test_gpus_let_threads_be_named(self) -> None:
+        """Written to, not read; the environment at start stays out of sight."""
+        grants = compile_grants(SandboxPolicy(gpu_ids=(1,)), ())
+        assert is_granted("/proc/self/task/7/comm", rights.WRITE_FILE | rights.TRUNCATE, grants)
+        assert not is_granted("/proc/self/task/7/environ", rights.READ_FILE, grants)
+        assert not is_granted("/proc/self/task/7/comm", rights.WRITE_FILE, compile_grants(SandboxPolicy(), ()))
+
     def test_programs(self) -> None:
         """A program to become is executable; it needs no policy for processes."""
         grants = compile_grants(SandboxPolicy(), (), programs=("/bin/model",))

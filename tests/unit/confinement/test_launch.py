@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from safe_triton import unsafe
-from safe_triton.confinement.launch import LaunchTable, policy_from_plain, policy_to_plain
+from safe_triton.confinement.launch import (
+    GRANT_VARIABLE,
+    LaunchTable,
+    granted_from_json,
+    policy_from_plain,
+    policy_to_plain,
+)
 from safe_triton.errors import ConfinementError
 from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
 
@@ -42,6 +49,45 @@ def test_a_listed_model_starts_with_its_own_policy() -> None:
     assert launch.policy.read == ("/srv/models/digits", "/srv/labels", "/srv/backends/python", TABLE.refusal)
     assert launch.policy.write == ("/dev/shm/ours-1",)
     assert launch.environment["LANG"] == "C"
+
+
+def test_a_model_has_variables_of_its_own() -> None:
+    """Beside those of all models; no other model gets them, and none of them replaces the grant."""
+    own = {"TMPDIR": "/srv/scratch/digits", GRANT_VARIABLE: "forged"}
+    table = LaunchTable.from_json(dataclasses.replace(TABLE, variables={ENTRY: own}).to_json())
+    environment = table.decide(call(ENTRY)).environment
+    assert (environment["TMPDIR"], environment["LANG"]) == ("/srv/scratch/digits", "C")
+    assert environment[GRANT_VARIABLE] != "forged"
+    assert "TMPDIR" not in table.decide(call("/srv/models/other/1/model.py")).environment
+
+
+def test_a_model_of_a_view_keeps_its_real_folder() -> None:
+    """Triton passes the view's path; what the process cannot serve without is the folder in the repository, too."""
+    entry = "/srv/view/digits/1/model.py"
+    table = dataclasses.replace(TABLE, models={entry: POLICY}, folders={entry: "/srv/models/digits"})
+    _, needs = granted_from_json(table.decide(call(entry)).environment["SAFE_TRITON_GRANT"])
+    assert {"/srv/view/digits", "/srv/models/digits"} <= set(needs.read)
+
+
+def test_a_heartbeat_file_belongs_to_one_process() -> None:
+    """Its name says whose it is, and nothing else of its folder is granted."""
+    launch = dataclasses.replace(TABLE, beats="/srv/beats").decide(call(), 77)
+    assert launch.beat == "/srv/beats/77|digits|1|digits_0_0"
+    assert launch.policy.write == ("/dev/shm/ours-1", launch.beat)
+    assert launch.environment["SAFE_TRITON_BEAT"] == launch.beat
+
+
+@pytest.mark.parametrize("table", [TABLE, dataclasses.replace(TABLE, beats="/srv/beats", models={})])
+def test_no_heartbeat(table: LaunchTable) -> None:
+    """Without a folder, and for a model that is refused."""
+    launch = table.decide(call(), 77)
+    assert launch.beat == ""
+    assert "SAFE_TRITON_BEAT" not in launch.environment
+
+
+def test_the_process_is_told_its_instance() -> None:
+    """By which it knows the process that completes configurations."""
+    assert TABLE.decide(call()).environment["SAFE_TRITON_INSTANCE"] == "digits_0_0"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +193,22 @@ class TestProcess:
     def test_without_arguments_it_exits_with_one(self, launcher: Path) -> None:
         """Releases to 25.07 probe the stub so."""
         assert subprocess.run([launcher], check=False, timeout=20).returncode == 1
+
+    def test_a_path_that_is_not_there_is_named_in_the_log_only(
+        self, launcher: Path, region: str, tmp_path: Path
+    ) -> None:
+        """The model that refuses gets the reason without it, since clients of the load API read that."""
+        table = json.loads((tmp_path / "table.json").read_text())
+        table["models"][str(tmp_path / "model.py")]["read"].append("/not/here")
+        (tmp_path / "table.json").write_text(json.dumps(table))
+        # The program in the stub's place reads its own environment, which holds what the client would see.
+        arguments = [str(tmp_path / "model.py"), region, *["/proc/self/environ"] * 6]
+        done = subprocess.run([launcher, *arguments], check=False, capture_output=True, text=True, timeout=20)
+        refusals = [word for word in done.stdout.split("\0") if word.startswith("SAFE_TRITON_REFUSAL=")]
+        assert refusals
+        assert all("confinement.path: landlock.files: <path>, which" in word for word in refusals)
+        line = json.loads(next(line for line in done.stderr.splitlines() if line.startswith("{")))
+        assert "/not/here, which the policy names, does not exist" in line["reason"]
 
     @pytest.mark.parametrize("through_shell", [True, False], ids=["to 25.07", "from 25.08"])
     def test_it_becomes_the_stub(self, launcher: Path, region: str, through_shell: bool) -> None:

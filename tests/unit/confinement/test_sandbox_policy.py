@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from safe_triton import unsafe
 from safe_triton.errors import PolicyError
-from safe_triton.policy.sandbox import RESOURCE_DEFAULTS, ResourceLimits, SandboxPolicy
+from safe_triton.policy.sandbox import RESOURCE_DEFAULTS, SCRATCH_DEFAULT, ResourceLimits, SandboxPolicy
 
 NETWORK = unsafe.AllowNetwork(reason="test")
 PROCESSES = unsafe.AllowProcesses(reason="test")
@@ -66,6 +66,9 @@ class TestConstruction:
             ({"gpu_ids": 0}, "policy.type"),
             ({"gpu_ids": [True]}, "policy.type"),
             ({"gpu_ids": [-1]}, "policy.range"),
+            ({"scratch_bytes": None}, "policy.type"),
+            ({"scratch_bytes": True}, "policy.type"),
+            ({"scratch_bytes": SCRATCH_DEFAULT.minimum - 1}, "policy.range"),
             ({"resources": {}}, "policy.type"),
             ({"enforcement": "off"}, "policy.range"),
             ({"reed": []}, "policy.unknown_field"),
@@ -109,6 +112,23 @@ class TestConstruction:
         unlimited = unsafe.Unlimited(reason="test")
         policy = SandboxPolicy(network=NETWORK, processes=PROCESSES, resources=ResourceLimits(open_files=unlimited))
         assert policy.tokens() == {"network": NETWORK, "processes": PROCESSES, "resources.open_files": unlimited}
+
+
+class TestScratch:
+    def test_the_smaller_size_wins(self) -> None:
+        """A number is smaller than a token."""
+        token = unsafe.Unlimited(reason="test")
+        sizes = [SandboxPolicy(scratch_bytes=size) for size in (1 << 20, 2 << 20, token)]
+        assert [sizes[0].tighten(other).scratch_bytes for other in sizes] == [1 << 20] * 3
+        assert sizes[2].tighten(sizes[2]).scratch_bytes == token
+        assert sizes[2].tokens() == {"scratch_bytes": token}
+
+    @pytest.mark.parametrize(
+        ("write", "has"), [((), False), (("/tmp",), False), (("{model}/x",), False), (("/x", "{scratch}/y"), True)]
+    )
+    def test_whether_there_is_one(self, write: tuple[str, ...], has: bool) -> None:
+        """Where ``write`` names it."""
+        assert SandboxPolicy(write=write).has_scratch is has
 
 
 class TestResolve:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 
 from safe_triton import unsafe
 from safe_triton.confinement import bpf
-from safe_triton.confinement.seccomp_profile import ABSENT, FREE, ProcessFacts, compile_rules
+from safe_triton.confinement.seccomp_profile import ABSENT, FREE, ProcessFacts, compile_rules, decisive
 from safe_triton.confinement.syscall_numbers import MACHINES, NUMBERS, number_of
-from safe_triton.policy.sandbox import SandboxPolicy
+from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
 from tests.unit.confinement.bpf_interpreter import verdict
 
 PID, PARENT, OTHER = 4242, 1717, 99
@@ -164,6 +165,16 @@ VERDICTS: list[tuple[SandboxPolicy, str, tuple[int, ...], bool]] = [
             ("ioctl", (3, 75), True),
             ("ioctl", (3, 0x3000_0001), True),
             ("ioctl", (0, 0x5412), False),
+            ("socket", (1, 5, 0), True),
+            ("socket", (1, 5 | 0o2000000, 0), True),
+            ("socket", (1, 1, 0), False),
+            ("socket", (1, 2, 0), False),
+            ("socket", (2, 5, 0), False),
+            ("bind", (3, 0, 0), True),
+            ("listen", (3, 1), True),
+            ("accept", (3, 0, 0), False),
+            ("accept4", (3, 0, 0, 0), False),
+            ("connect", (3, 0, 0), False),
         ]
     ],
 ]
@@ -312,6 +323,25 @@ class TestProfile:
             program = bpf.compile_filter(compile_rules(policy, FACTS), ABSENT, machine)
             for name in ABSENT:
                 assert verdict(program, machine, name) == errno.ENOSYS, name
+
+    def test_what_decides_is_all_that_decides(self, machine: str) -> None:
+        """Two policies have the same filter exactly when what decides is the same: then the second is not installed."""
+        unlike: list[dict[str, Any]] = [
+            {}, {"network": NETWORK}, {"network": unsafe.AllowNetwork(reason="x", to=(443,))}, {"processes": PROCESSES},
+            {"executable_memory": False}, {"gpu_ids": (0,)},
+        ]  # fmt: skip
+        alike: list[dict[str, Any]] = [
+            {"read": ("/srv",)},
+            {"scratch_bytes": 1 << 20},
+            {"resources": ResourceLimits(open_files=64)},
+        ]
+        policies = [SandboxPolicy(**fields) for fields in (*unlike, *alike)]
+        policies += [SandboxPolicy(gpu_ids=(1,)), SandboxPolicy(network=unsafe.AllowNetwork(reason="y", to=(80,)))]
+        for one in policies:
+            for other in policies:
+                rules = [compile_rules(policy, FACTS) for policy in (one, other)]
+                same = bpf.compile_filter(rules[0], ABSENT, machine) == bpf.compile_filter(rules[1], ABSENT, machine)
+                assert (decisive(one) == decisive(other)) is same
 
     def test_one_program(self, machine: str) -> None:
         """Execve is allowed with three secret addresses, and with no other argument in any place."""

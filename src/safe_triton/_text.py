@@ -1,0 +1,26 @@
+"""What may leave the process: text for clients without host paths, control characters or excess length."""
+
+from __future__ import annotations
+
+import re
+
+MAX_CLIENT_TEXT = 1024
+"""Characters of an author's message that reach a client."""
+
+_NAME = r"[^\s/'\"()<>,;:|]+"
+# Not after a word or one or two dots, where it is a relative path, and no closing tag; after an ellipsis it is a path.
+_PATH = re.compile(
+    rf"(?<![\w/~])(?<!(?<!\.)\.)(?<!(?<!\.)\.\.)(?!(?<=<)/\w+>)(?:\w+:///+|file:/+|~\w*/|/(?!/)|(?<!:)//+){_NAME}(?:/+(?:{_NAME})?)*"
+)
+_SPACE = re.compile(r"\s+")
+
+
+def client_text(text: str) -> str:
+    """Return an author's message as a client may read it: one line, absolute paths replaced, length capped.
+
+    Does not cover:
+        Secrets that are no paths: an author who writes one into a message on purpose sends it.
+    """
+    flat = _SPACE.sub(" ", "".join(char if char.isprintable() else " " for char in text[: 8 * MAX_CLIENT_TEXT])).strip()
+    flat = _PATH.sub("<path>", flat)
+    return flat if len(flat) <= MAX_CLIENT_TEXT else flat[: MAX_CLIENT_TEXT - 1] + "…"
