@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.testing import FakeModel, Outcome, Request, load_model
 
 REPOSITORY = Path(__file__).parent / "repository"
@@ -76,6 +77,7 @@ def plain(array: np.ndarray[Any, Any]) -> tuple[str, tuple[int, ...], Any]:
 def cleaned(text: str) -> str:
     """A text without what differs between two runs: where the repository is, addresses."""
     text = re.sub(r"0x[0-9a-f]+", "0x", text.replace(str(REPOSITORY), "REPOSITORY"))
+    text = re.sub(r"\n  safe_triton\(\d+\): (execute|awaited|watch)(?=\n)", "", text)  # of a repository view
     return re.sub(r"(/concurrent/futures/_base\.py)\(\d+\)", r"\1", text)  # whether it was waited for is chance
 
 
@@ -237,6 +239,19 @@ class Real(Side):
             return {name: plain(result.as_numpy(name)) for name in names}
         except ValueError as undecodable:
             return "undecodable", str(undecodable)
+
+
+class Viewed(Real):
+    """Models on a real server, each confined and served by way of a repository view."""
+
+    name = "viewed"
+
+
+def open_real(name: str, servers: Any, repository: Path = REPOSITORY) -> Real:
+    """Open the side ``real`` or ``viewed`` of a repository."""
+    if name == "real":
+        return Real(servers(repository).grpc_url)
+    return Viewed(servers(repository, view=True, confinement=SandboxPolicy()).grpc_url)
 
 
 def _put(answers: queue.Queue[Any], result: Any, error: Any) -> None:

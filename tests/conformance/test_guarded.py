@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.testing import Request
-from tests.conformance.sides import Fake, Real, Seen, Side
+from tests.conformance.sides import Fake, Real, Seen, Side, open_real
 
 REPOSITORY = Path(__file__).parent / "guarded"
 FAILED = r"model failed \(id [0-9a-f]{16}\)"
@@ -23,16 +22,15 @@ Kind = pytest.FixtureRequest
 
 
 @pytest.fixture(
-    scope="module", params=["fake", *[pytest.param(name, marks=pytest.mark.triton) for name in ("real", "confined")]]
+    scope="module", params=["fake", *[pytest.param(name, marks=pytest.mark.triton) for name in ("real", "viewed")]]
 )
 def side(request: Kind) -> Iterator[Side]:
-    """The same repository in the fake, on the real server, and there with every model's process confined."""
+    """The same repository in the fake, on the real server, and there confined, by way of a repository view."""
     opened: Fake | Real
     if request.param == "fake":
         opened = Fake(REPOSITORY)
     else:
-        confinement = SandboxPolicy() if request.param == "confined" else None
-        opened = Real(request.getfixturevalue("triton_server")(REPOSITORY, confinement=confinement).grpc_url)
+        opened = open_real(request.param, request.getfixturevalue("triton_server"), REPOSITORY)
     yield opened
     opened.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conformance.sides import REPOSITORY, Fake, Real, Side
+from tests.conformance.sides import Fake, Real, Side, open_real
 
 CASES = (
     "environment",
@@ -45,16 +45,18 @@ def reported(side: Side, case: str) -> dict[str, Any]:
     return report
 
 
-@pytest.fixture(scope="module")
-def fake() -> Iterator[Fake]:
-    opened = Fake()
+@pytest.fixture(scope="module", params=["real", "viewed"])
+def real(request: pytest.FixtureRequest) -> Iterator[Real]:
+    opened = open_real(request.param, request.getfixturevalue("triton_server"))
     yield opened
     opened.close()
 
 
 @pytest.fixture(scope="module")
-def real(request: pytest.FixtureRequest) -> Iterator[Real]:
-    opened = Real(request.getfixturevalue("triton_server")(REPOSITORY).grpc_url)
+def fake(real: Real) -> Iterator[Fake]:
+    """One for each real side: metrics keep their values."""
+    assert real.name
+    opened = Fake()
     yield opened
     opened.close()
 

@@ -12,13 +12,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from safe_triton.testing.ensembles import FakeEnsemble, load_ensemble
     from safe_triton.testing.fake_values import ServerAbort
     from safe_triton.testing.model import FakeModel, load_model
     from safe_triton.testing.outcomes import Outcome, Request
 
-__all__ = ["FakeModel", "Outcome", "Request", "ServerAbort", "load_model"]
+__all__ = ["FakeEnsemble", "FakeModel", "Outcome", "Request", "ServerAbort", "load_ensemble", "load_model"]
 
 _HOMES = {
+    "FakeEnsemble": "ensembles",
+    "load_ensemble": "ensembles",
     "FakeModel": "model",
     "Outcome": "outcomes",
     "Request": "outcomes",

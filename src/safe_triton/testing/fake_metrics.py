@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 from safe_triton.testing.fake_requests import InferenceRequest
@@ -28,7 +29,7 @@ _REQUEST_NAMES = {"__slots__": (), "__module__": MODULE, "__qualname__": "Infere
 
 
 class Host:
-    """What one fake server keeps: metric families and log lines.
+    """What one fake server keeps: metric families, log lines, and the other models that it serves.
 
     Attributes:
         families: metric families by name, with their kind and their values by labels.
@@ -38,14 +39,17 @@ class Host:
         request_class: what ``pb_utils.InferenceRequest`` is while this host's model runs.
     """
 
-    def __init__(self, model_name: str = "", model_directory: str = "") -> None:
+    def __init__(
+        self, model_name: str = "", model_directory: str = "", models: Mapping[str, Any] | None = None
+    ) -> None:
         self.model_name = model_name
         self.model_directory = model_directory
         self.families: dict[str, tuple[Any, dict[tuple[tuple[str, str], ...], _Value]]] = {}
         self.log: list[tuple[str, str]] = []
         # A class of its own for each model: in Triton each has its own process, so what one replaces on the class
         # (a wrapper does) never reaches another.
-        self.request_class: type[InferenceRequest] = type("InferenceRequest", (InferenceRequest,), dict(_REQUEST_NAMES))
+        members = {**_REQUEST_NAMES, "models": {} if models is None else models}
+        self.request_class: type[InferenceRequest] = type("InferenceRequest", (InferenceRequest,), members)
 
     def numbers(self) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
         """The metrics' values by family and labels; of a histogram, the sum of its observations."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from safe_triton.testing.fake_utils import TRITONSERVER_RESPONSE_COMPLETE_FINAL
 from safe_triton.testing.fake_values import (
@@ -16,7 +16,6 @@ from safe_triton.testing.fake_values import (
     PreferredMemory,
     ServerAbort,
     Tensor,
-    TritonError,
     TritonModelException,
     as_text,
     bound,
@@ -137,6 +136,9 @@ class InferenceRequest:
         "_timeout", "_trace",
     )  # fmt: skip
 
+    models: ClassVar[Mapping[str, Any]] = {}
+    """The other models that a model can call; each model under test has a class of its own."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = bound(_NAMES, args, kwargs)
         if given is None or not _fits(given):
@@ -243,16 +245,13 @@ class InferenceRequest:
 
     def async_exec(self, decoupled: bool = False) -> Any:
         """Send the request to another model; an awaitable of what `exec` gives."""
-        asyncio.get_running_loop()
-
-        async def call() -> Any:
-            return self.exec(decoupled)
-
-        return call()
+        return asyncio.get_running_loop().run_in_executor(None, self.exec, decoupled)
 
     def _call(self) -> list[InferenceResponse]:
         """The responses of the model that the request names."""
-        return unknown_model(self)
+        from safe_triton.testing.fake_calls import answers_of
+
+        return answers_of(self, type(self).models)
 
 
 class ResponseIterator:
@@ -266,16 +265,6 @@ class ResponseIterator:
 
     def __iter__(self) -> Iterator[InferenceResponse]:
         return iter(self._responses)
-
-
-def unknown_model(request: InferenceRequest) -> list[InferenceResponse]:
-    """The answer when no model of that name is there."""
-    name = request._model_name
-    text = (
-        f"Model {name} - Error when running inference: Failed for execute the inference request. Model '{name}' is not "
-        "ready."
-    )
-    return [InferenceResponse(error=TritonError(text))]
 
 
 def incoming(

@@ -6,6 +6,7 @@ One module object serves the whole process, so that a model module which is impo
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -57,17 +58,22 @@ PB_UTILS = ModuleType(NAME, "A stand-in for Triton's module, made by safe_triton
 vars(PB_UTILS).update(_PYTHON | _NATIVE)
 
 
+_changing = threading.Lock()  # a model may call others from threads
+
+
 @contextmanager
 def hosted(host: fake_metrics.Host) -> Iterator[None]:
     """Metric families, log lines and the request class are this host's while this lasts."""
-    fake_metrics.hosts.append(host)
-    _show_current_host()
+    with _changing:
+        fake_metrics.hosts.append(host)
+        _show_current_host()
     try:
         yield
     finally:
-        newest = len(fake_metrics.hosts) - 1 - fake_metrics.hosts[::-1].index(host)
-        del fake_metrics.hosts[newest]
-        _show_current_host()
+        with _changing:
+            newest = len(fake_metrics.hosts) - 1 - fake_metrics.hosts[::-1].index(host)
+            del fake_metrics.hosts[newest]
+            _show_current_host()
 
 
 def _show_current_host() -> None:

@@ -6,10 +6,10 @@ import gc
 import importlib.util
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,11 @@ from safe_triton.testing.batches import batches_of
 from safe_triton.testing.execution import Execution
 from safe_triton.testing.model_json import complete, to_json
 from safe_triton.testing.outcomes import Outcome, Request
+from safe_triton.testing.scratch import scratch_of
 from safe_triton.testing.server_checks import refusal
+
+if TYPE_CHECKING:
+    from safe_triton.testing.ensembles import FakeEnsemble
 
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
@@ -120,6 +124,7 @@ def load_model(
     version: int = 1,
     instance_kind: Literal["CPU", "GPU"] = "CPU",
     device_id: int = 0,
+    models: Mapping[str, FakeModel | FakeEnsemble | Callable[[dict[str, Any]], Any]] | None = None,
     server_checks: bool = True,
     timeout_s: float = 10.0,
 ) -> Iterator[FakeModel]:
@@ -136,6 +141,8 @@ def load_model(
         version: the model's version.
         instance_kind: what ``initialize`` is told, CPU or GPU.
         device_id: what ``initialize`` is told.
+        models: the other models that this one can call (BLS), by name: what `load_model` yields, or a function from
+            the input arrays by name to the outputs (a decoupled one's: to an iterable of outputs).
         server_checks: refuse what the server itself refuses before a model sees it, and batch as it does.
         timeout_s: how long to wait for answers that come after ``execute`` returned, in seconds; then the client would
             wait for ever.
@@ -146,9 +153,8 @@ def load_model(
         EnvironmentMissingError: a config.pbtxt was given and protobuf or tritonclient is missing.
         ConfigError: config.pbtxt cannot be read.
     Does not cover:
-        GPU tensors and BF16. Requests to other models (BLS): each is answered as if there were none. Time: nothing is
-        queued or scheduled. Memory: tensors are not copied through shared memory. The death of a process: what would
-        end it or the server raises `ServerAbort`.
+        GPU tensors and BF16. Time: nothing is queued or scheduled. Memory: tensors are not copied through shared
+        memory. The death of a process: what would end it or the server raises `ServerAbort`.
     """
     with ExitStack() as stack:
         folder = _folder(model, config, directory, version, stack)
@@ -159,7 +165,7 @@ def load_model(
 
             given = read_pbtxt(Path(config))
         full = complete(given, name=folder.name, kind=instance_kind)
-        host = fake_metrics.Host(full["name"], str(folder / str(version)))
+        host = fake_metrics.Host(full["name"], str(folder / str(version)), models)
         stack.enter_context(fakes.registered())
         stack.enter_context(_search_path(folder / str(version), folder))
         stack.enter_context(fakes.hosted(host))  # threads of the model log here between two calls, too
@@ -174,6 +180,7 @@ def load_model(
                 "model_version": str(version),
                 "model_name": full["name"],
             }
+            stack.enter_context(scratch_of(model_class))
             instance = model_class()
             if hasattr(instance, "initialize"):
                 instance.initialize(args)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from safe_triton.config.pbtxt import model_config_class
 from safe_triton.errors import ConfigError, EnvironmentMissingError
 from safe_triton.testing import load_model
 
@@ -172,6 +175,15 @@ def test_finalize_raises() -> None:
     assert model.log == [("ERROR", "finalize: ValueError('no end')")]
 
 
+@pytest.fixture
+def fresh_definition() -> Iterator[None]:
+    """The definition of a model configuration is read once in a process: not before, and not from here on."""
+    model_config_class.cache_clear()
+    yield
+    model_config_class.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_definition")
 def test_without_protobuf(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A config.pbtxt without protobuf is an error that names the extra and the way around."""
     monkeypatch.setitem(sys.modules, "google.protobuf", None)
@@ -182,17 +194,13 @@ def test_without_protobuf(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         raise AssertionError("must not be reached")
 
 
-def test_tritonclient_without_grpc(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without its grpc extra tritonclient raises a RuntimeError at import; the message is the same."""
-
-    class Refusing:
-        def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-            if name.startswith("tritonclient.grpc"):
-                raise RuntimeError("The installation does not include grpc support.")
-
-    for name in [each for each in sys.modules if each.startswith("tritonclient")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
+@pytest.mark.usefixtures("fresh_definition")
+def test_without_tritonclient(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package that ships the definition is named."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, package=None: None if name == "tritonclient" else found(name, package)
+    )
     with (
         pytest.raises(EnvironmentMissingError, match=r"'tritonclient\[grpc\]': pip install"),
         load_model(Bare, folder / "config.pbtxt"),

@@ -1,6 +1,6 @@
 """Every reason slug: what it means, who changes what, an example of its message. Words only, for the command line.
 
-The texts stand in three modules by who meets them first: the client, the model's author, the operator. A test holds
+The texts stand in modules by who meets them first: client, author, operator, writer of the policy file. A test holds
 them against the reasons that the code raises.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from safe_triton.cli.reasons import authors, clients, operators
+from safe_triton.cli.reasons import authors, calls, clients, operators, policies
 
 ROLES = ("client", "author", "operator")
 
@@ -70,7 +70,7 @@ def nearest(slug: str) -> list[str]:
 
 def _table() -> dict[str, Reason]:
     found: dict[str, Reason] = {}
-    for module in (clients, authors, operators):
+    for module in (clients, authors, calls, operators, policies):
         for slug, row in read_reasons(module.TEXT).items():
             if slug in found:
                 raise ValueError(f"{slug} stands twice")

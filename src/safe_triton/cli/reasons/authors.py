@@ -40,7 +40,7 @@ config.dims
 
 config.dtype
   A data type of config.pbtxt is unknown, or one that numpy cannot hold (BF16).
-  author: use another data type; BF16 arrives by dlpack only, which this package does not check.
+  author: use another data type, or protect, which checks the shapes of BF16 tensors.
   config.dtype: input 'X' is BF16, which numpy cannot hold
 
 config.duplicate
@@ -50,7 +50,7 @@ config.duplicate
 
 config.gpu_inputs
   config.pbtxt asks for inputs on the GPU, which arrive as something else than numpy arrays.
-  author: remove the parameter FORCE_CPU_ONLY_INPUT_TENSORS.
+  author: remove the parameter FORCE_CPU_ONLY_INPUT_TENSORS, or use protect, which checks the shapes of such inputs.
   config.gpu_inputs: FORCE_CPU_ONLY_INPUT_TENSORS is "no"; inputs arrive as numpy arrays, on the CPU
 
 config.invalid
@@ -88,15 +88,55 @@ environment.pydantic
   operator: install pydantic in the environment of the models' Python.
   environment.pydantic: a schema needs the package pydantic
 
+expression.failed
+  A formula could not be evaluated.
+  author: see the message in the server's log under the error id.
+  expression.failed: …
+
+expression.invalid
+  A formula that is no formula, or that must not be.
+  author: correct it as the message says.
+  expression.invalid: …
+
+expression.refused
+  A formula uses syntax, a name, a function or an attribute that formulas do not have.
+  author: write it with those of docs/how-to/expressions.md.
+  expression.refused: line 1, column 1: attribute '__class__' is not for formulas
+
+expression.size
+  A formula has too many characters or parts.
+  author: shorten it, or compute in the model's code.
+  expression.size: 801 > 500 parts
+
+expression.syntax
+  A formula is no Python expression.
+  author: correct it at the line and column of the message.
+  expression.syntax: line 1, column 4: invalid syntax
+
+expression.time
+  The evaluation of a formula took longer than max_time_ms of its SafeExpression.
+  author: give it less to do, or a larger bound.
+  expression.time: longer than max_time_ms
+
+expression.value
+  A formula met a value that it cannot work with: type, shape, size, or a number without a result.
+  author: correct the formula, or check the inputs by Limits first.
+  expression.value: ZeroDivisionError: division by zero
+
+expression.work
+  The evaluation of a formula would compute more elements and take more steps than max_work of its SafeExpression.
+  author: bound the inputs by Limits, or give a larger bound.
+  expression.work: more elements and steps than max_work allows
+
 guard.ctypes
   The model's code loaded a library, or reached memory, through ctypes.
   author: load it in load(), from the Python environment, or declare what the message names.
-  guard.ctypes: refused ctypes.dlopen of /tmp/x.so; grant it with SandboxPolicy(executable_memory=True)
+  guard.ctypes: refused ctypes.dlopen of /tmp/x.so; grant it in safe-triton.toml: [models.digits.sandbox] …
 
 guard.file
   The model's code opened or listed something that its policy does not let it read.
-  operator: add the path to SandboxPolicy.read if the model needs it.
-  guard.file: refused open of /data/words.txt; grant it with SandboxPolicy(read=["/data/words.txt"])
+  operator: add the path to read under [models.NAME.sandbox], if the model needs it; its class may narrow it again.
+  guard.file: refused open of /data/words.txt; grant it in safe-triton.toml: [models.digits.sandbox] read = […]
 
 guard.guard
   The model's code tried to change the guard itself. No correct model does; the kernel's confinement holds anyway.
@@ -110,7 +150,7 @@ guard.import
 
 guard.network
   The model's code made a socket, resolved a name or connected.
-  operator: grant it with SandboxPolicy(network=unsafe.AllowNetwork(reason="…", to=[443])), if the model needs it.
+  operator: grant it, if the model needs it: network = { reason = "…", to = [443] } under [models.NAME.sandbox].
   guard.network: refused socket.connect; …
 
 guard.pickle
@@ -120,13 +160,13 @@ guard.pickle
 
 guard.process
   The model's code started a process.
-  operator: grant it with SandboxPolicy(processes=unsafe.AllowProcesses(reason="…")), if the model needs it.
+  operator: grant it, if the model needs it: processes = { reason = "…" } under [models.NAME.sandbox].
   guard.process: refused subprocess.Popen; …
 
 guard.write
   The model's code wrote, made, renamed or removed something that its policy does not let it write.
-  operator: add the path to SandboxPolicy.write if the model needs it.
-  guard.write: refused open of /tmp/cache.json; grant it with SandboxPolicy(write=["/tmp/cache.json"])
+  operator: add the path to write under [models.NAME.sandbox], if the model needs it; its class may narrow it again.
+  guard.write: refused open of /tmp/cache.json; grant it in safe-triton.toml: [models.digits.sandbox] …
 
 load.deadline
   load() did not return in time.

@@ -61,12 +61,12 @@ confinement.memory
 confinement.not_granted
   The model's class asks for more than the operator granted.
   operator: add the line in the message to the policy, or let the author ask for less.
-  confinement.not_granted: it asks for read /data; add read=['/data'] to the operator's policy
+  confinement.not_granted: it asks for read /data; add to safe-triton.toml: [models.digits.sandbox] read = ["/data"]
 
 confinement.path
   A path that the policy grants does not exist.
   operator: create it, or remove the grant.
-  confinement.path: landlock.files: a path of the policy does not exist; see the guarantees page …
+  confinement.path: landlock.files: /srv/labels, which the policy names, does not exist; see the guarantees …
 
 confinement.proc
   There is no /proc, so nothing could be verified.
@@ -77,6 +77,16 @@ confinement.program
   The command to confine does not exist, or is no 64-bit program or script of one.
   operator: correct the command or the PATH that is passed on.
   confinement.program: no program 'pyhton' to execute
+
+confinement.record
+  safe-triton learn cannot record: the kernel or another filter refuses to report system calls.
+  operator: Linux 5.13 or later; in a container, a seccomp profile that allows the call seccomp.
+  confinement.record: Operation not permitted
+
+confinement.scratch
+  The kernel does not hold the size of a model's scratch folder; or, on a plain tritonserver, there is no such folder.
+  operator: let safe-triton serve mount it (CAP_SYS_ADMIN and the umount program), or accept that it is measured.
+  confinement.scratch: the scratch folder's 268435456 bytes are measured by the server command, which ends the …
 
 confinement.seccomp
   The kernel cannot filter system calls, or another filter refuses it.
@@ -108,6 +118,51 @@ confinement.user_threads
   operator: run as another user, or set a pids limit on the container.
   confinement.user_threads: the kernel exempts root from the number of threads; run as another user, …
 
+gpu.memory
+  What libraries allocate on the instance's GPU is not bounded.
+  author: import PyTorch or CuPy in model.py; other libraries have no bound that this package sets.
+  gpu.memory: load() imported neither PyTorch nor CuPy, whose use of the GPU's memory could be bounded; …
+
+gpu.started
+  CUDA was used while model.py was imported, before the other GPUs could be hidden from it.
+  author: use CUDA in load() and later.
+  gpu.started: CUDA was initialised before initialize(), so that it goes on showing every GPU of the model's …
+
+learn.backend
+  Only a model of the Python backend has processes of its own whose calls can be recorded.
+  operator: name a Python model; the others run inside tritonserver.
+  learn.backend: 'chain' is no model of the Python backend; only those have processes of their own
+
+learn.client
+  A decoupled model answers over gRPC only, and tritonclient is not installed.
+  operator: install safe-triton[client].
+  learn.client: a decoupled model answers over gRPC only; install safe-triton[client]
+
+learn.requests
+  The file of requests cannot be read, or holds something else than requests in KServe's JSON form.
+  operator: one JSON object with inputs per line, or a JSON list of them.
+  learn.requests: requests.jsonl:3: no JSON
+
+lock.invalid
+  The lock file is missing or damaged, or of another form.
+  operator: write it anew with safe-triton lock, after looking at what the repository holds.
+  safe-triton.lock: 'm/1/model.py': neither file, link nor folder
+
+lock.signature
+  The lock file's signature is missing, of somebody else, or of another lock file.
+  operator: do not serve the repository; ask whoever signs it.
+  safe-triton.lock.sig does not fit safe-triton.lock: Signature mismatch
+
+lock.signing
+  A lock file cannot be signed, or its signature cannot be checked here.
+  operator: install safe-triton[signing]; give a key, or a certificate and its key, in PEM files.
+  signatures need another package: pip install 'safe-triton[signing]' (model_signing)
+
+lock.unreadable
+  Something in the repository cannot be locked: a pipe, socket or device, or a file that cannot be read.
+  operator: remove it or make it readable, and lock again while nothing writes there.
+  m/1/data: neither file, folder nor link; remove it
+
 server.binary
   tritonserver does not run on this machine.
   operator: read the last line of its output in the message; another architecture or a missing library is usual.
@@ -119,8 +174,8 @@ server.confinement
   /models/x/triton_python_backend_stub would run in the launcher's place, unconfined; remove it
 
 server.cves
-  The table of vulnerabilities that comes with this package is damaged.
-  operator: install safe-triton anew.
+  The table of vulnerabilities, the package's or one from a file, is damaged or of another form.
+  operator: install safe-triton anew, or give a table of the same form as the package's triton-cves.json.
   triton-cves.json: cves.3.cvss: Input should be less than or equal to 10
 
 server.error
@@ -163,10 +218,25 @@ server.numpy
   operator: install numpy<2 for releases before 2.52 (the wheel's), any numpy for later ones.
   numpy 2.0.0 in /venv/bin/python does not work with tritonserver 2.51.0: …
 
+server.lock
+  A file of the repository is not what its lock file says; nothing is started.
+  operator: run safe-triton verify; if every change is meant, write a new lock file with safe-triton lock.
+  /srv/models/safe-triton.lock: m/1/model.py changed
+
 server.port
   A port that was free was taken before the server listened on it.
   operator: start it again.
   tritonserver ended with status 1 while it started: failed to bind the address
+
+server.audit
+  The repository has an error that safe-triton check finds; nothing is started.
+  operator: run safe-triton check on it, mend it, or accept the finding with a reason and a date in [[audit.suppress]].
+  /srv/models/m/1/model.py: py-syntax-error: invalid syntax
+
+server.flag
+  A flag of tritonserver after -- is unknown to the release, or would undo a protection.
+  operator: leave it out; the message says what it would undo and which key of the policy does what you want.
+  flags after --: --model-control-mode: explicit control lets one model replace another's code
 
 server.ports
   One of the ports that were asked for is in use or not allowed.

@@ -1,0 +1,201 @@
+"""What is known of the request that a model answers while it calls others: its path, its time, what is used up."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from safe_triton.errors import BlsCycleError, BlsDeadlineError, BlsLimitError, ParameterError
+from safe_triton.policy.defaults import CALL_PARAMETER
+
+SEPARATOR = "/"
+"""Between the models of a path; no model's name holds it, since it is a folder's name."""
+
+MAX_CALL_CHARACTERS = 8192
+"""Longest value of the call parameter that is read."""
+
+MAX_PARAMETERS_CHARACTERS = 1 << 20
+"""Longest text of all parameters that is parsed."""
+
+
+def read_call(text: str) -> tuple[int, tuple[str, ...]]:
+    """Read the call parameter out of a request's parameters.
+
+    Args:
+        text: JSON text of all parameters, as Triton gives it.
+
+    Returns:
+        Milliseconds that the caller has left (``sys.maxsize`` without a caller), and the path of callers.
+
+    Raises:
+        ParameterError: reason ``parameter.bls``; not what a guarded caller writes.
+
+    Does not cover:
+        A caller that lies: a path that is too short only lets a cycle run until a deadline ends it, and one that is too
+        long refuses the liar's own request.
+    """
+    if CALL_PARAMETER not in text:
+        return sys.maxsize, ()
+    value = json.loads(text).get(CALL_PARAMETER) if len(text) <= MAX_PARAMETERS_CHARACTERS else ""
+    if value is None:
+        return sys.maxsize, ()
+    if isinstance(value, str) and len(value) <= MAX_CALL_CHARACTERS:
+        left_ms, _, path = value.partition(" ")
+        callers = tuple(path.split(SEPARATOR))
+        if left_ms.isascii() and left_ms.isdigit() and len(left_ms) <= len(str(sys.maxsize)) and all(callers):
+            return int(left_ms), callers
+    raise ParameterError(f"parameter.bls: no path of callers at parameters['{CALL_PARAMETER}']", reason="parameter.bls")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What bounds the calls of each request.
+
+    Args:
+        self_key: ``name:version`` of the model that answers.
+        max_calls: calls of one request.
+        max_bytes: bytes of its calls.
+        max_depth: models on the way from the client to a called one.
+    """
+
+    self_key: str
+    max_calls: int
+    max_bytes: int
+    max_depth: int
+
+
+class Frame:
+    """One request that is being answered; its calls to other models share these bounds.
+
+    Args:
+        bounds: of every request.
+        request: Triton's request; ``None`` where several are answered at once.
+        callers: the parameters of the request, as JSON text.
+        due_s: when the answer is due, as ``monotonic()`` counts.
+
+    Attributes:
+        path: the callers and this model.
+        path_text: what follows the remaining milliseconds in the call parameter.
+        arguments: what every call carries on: request id, trace, and the sequence it belongs to.
+
+    Does not cover:
+        Threads of the author's that call at the same moment: the counts may then be short by one.
+    """
+
+    __slots__ = (
+        "_bounds",
+        "_bytes",
+        "_caller_due_s",
+        "_calls",
+        "arguments",
+        "due_s",
+        "path",
+        "path_text",
+    )
+
+    def __init__(self, bounds: Bounds, request: Any, callers: str, due_s: float) -> None:
+        left_ms, path = read_call(callers)
+        if bounds.self_key in path:
+            raise cycle((*path, bounds.self_key))
+        depth = len(path) + 2
+        if depth > bounds.max_depth:
+            raise BlsLimitError(f"bls.limit: {depth} models from the client to a called one, above max_depth")
+        self.path = (*path, bounds.self_key)
+        self.path_text = f" {SEPARATOR.join(self.path)}"
+        self._caller_due_s = monotonic() + left_ms / 1000
+        self.renew(due_s)
+        self._bounds = bounds
+        self._calls = 0
+        self._bytes = 0
+        self.arguments: dict[str, Any] = {}
+        if request is not None:
+            self.arguments["request_id"] = request.request_id()
+            self.arguments["trace"] = request.trace()
+            correlation_id = request.correlation_id()
+            if correlation_id:
+                self.arguments["correlation_id"] = correlation_id
+                self.arguments["flags"] = request.flags()
+
+    def renew(self, due_s: float) -> None:
+        """Set when this model's answer is due; never after its caller's."""
+        self.due_s = min(due_s, self._caller_due_s)
+
+    def count_call(self, sent_bytes: int) -> None:
+        """Count one call and what it sends.
+
+        Raises:
+            BlsLimitError: there were as many as one request may make, or they move too many bytes.
+        """
+        self._calls += 1
+        if self._calls > self._bounds.max_calls:
+            raise BlsLimitError(f"bls.limit: more than {self._bounds.max_calls} calls of one request (max_calls)")
+        self._bytes += sent_bytes
+        if self._bytes > self._bounds.max_bytes:
+            self.count_bytes(0)
+
+    def count_bytes(self, count: int) -> None:
+        """Count bytes that came back.
+
+        Raises:
+            BlsLimitError: they are more than one request's calls may move.
+        """
+        self._bytes += count
+        if self._bytes > self._bounds.max_bytes:
+            raise BlsLimitError(
+                f"bls.limit: more than {self._bounds.max_bytes} bytes of one request's calls (max_bytes)"
+            )
+
+    def left_s(self, timeout_s: float) -> float:
+        """Return the seconds that a call may take.
+
+        Raises:
+            BlsDeadlineError: none is left.
+        """
+        left = min(self.due_s - monotonic(), timeout_s)
+        if left <= 0:
+            raise BlsDeadlineError("bls.deadline: no time is left for the call")
+        return left
+
+
+class Opener:
+    """Makes the frame of one request at its first call, so that a request without calls pays for none.
+
+    Args:
+        bounds: of every request.
+        request: Triton's request; ``None`` where several are answered at once.
+        due_s: when the answer is due.
+        callers: JSON text of the parameters, where there is no one request to ask.
+    """
+
+    __slots__ = ("_bounds", "_callers", "_due_s", "_request", "frame")
+
+    def __init__(self, bounds: Bounds, request: Any, due_s: float, callers: str = "{}") -> None:
+        self._bounds, self._request, self._due_s, self._callers = bounds, request, due_s, callers
+        self.frame: Frame | None = None
+
+    def open(self) -> Frame:
+        """Return the request's frame.
+
+        Raises:
+            BlsCycleError: the model that answers is on its own path.
+            BlsLimitError: the path is too long.
+            ParameterError: the path is none.
+        """
+        if self.frame is None:
+            callers = self._callers if self._request is None else self._request.parameters()
+            self.frame = Frame(self._bounds, self._request, callers, self._due_s)
+        return self.frame
+
+    def renew(self, due_s: float) -> None:
+        """Give the next response of a stream its own time."""
+        self._due_s = due_s
+        if self.frame is not None:
+            self.frame.renew(due_s)
+
+
+def cycle(path: tuple[str, ...]) -> BlsCycleError:
+    """Return the error that names a path which leads back to where it began."""
+    return BlsCycleError(f"bls.cycle: {' > '.join(path)}")

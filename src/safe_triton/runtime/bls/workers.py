@@ -1,0 +1,169 @@
+"""Threads that wait for other models' answers, so that a late one can be left behind.
+
+``InferenceRequest.exec`` waits inside Triton's C++ code without a time-out, and no signal and no exception ends that
+wait; ``timeout`` of a request only bounds its time in a queue, and only where the target's batcher allows that.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from safe_triton.errors import BlsDeadlineError, BlsLimitError
+
+
+class Worker:
+    """One thread that runs one function at a time."""
+
+    __slots__ = (
+        "_deciding",
+        "_done",
+        "_error",
+        "_function",
+        "_go",
+        "_is_abandoned",
+        "_is_busy",
+        "_pool",
+        "_result",
+        "_thread",
+    )
+
+    def __init__(self, pool: Workers, number: int) -> None:
+        self._pool = pool
+        self._go, self._done, self._deciding = threading.Lock(), threading.Lock(), threading.Lock()
+        self._go.acquire()
+        self._done.acquire()
+        self._function: Callable[[], Any] | None = None
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._is_abandoned = self._is_busy = False
+        self._thread = threading.Thread(target=self._run, name=f"safe_triton-bls-{number}", daemon=True)
+        self._thread.start()
+
+    def start(self, function: Callable[[], Any] | None) -> None:
+        """Hand over a function; ``None`` ends the thread."""
+        self._function, self._error = function, None
+        self._is_busy = True
+        self._go.release()
+
+    def wait(self, left_s: float) -> Any:
+        """Return the function's result, or raise what it raised.
+
+        Raises:
+            BlsDeadlineError: it did not come back in time; the thread is left to it.
+        """
+        if not self._done.acquire(True, min(left_s, threading.TIMEOUT_MAX)) and not self._has_finished():
+            raise BlsDeadlineError("bls.deadline: the called model did not answer in time")
+        error, result = self._error, self._result
+        self._error = self._result = self._function = None
+        self._is_busy = False
+        self._pool.take_back(self)
+        if error is not None:
+            raise error
+        return result
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread's end."""
+        self._thread.join(timeout_s)
+
+    def abandon(self) -> None:
+        """Leave the thread to its function, whatever comes of it; nothing to do where that was waited for."""
+        if self._is_busy and self._has_finished():
+            self._is_busy = False
+            self._pool.take_back(self)
+
+    def _has_finished(self) -> bool:
+        """Return whether the function came back in this very moment; otherwise its thread ends when it does."""
+        with self._deciding:
+            self._is_abandoned = not self._done.acquire(False)
+            self._is_busy = not self._is_abandoned
+            if self._is_abandoned:
+                self._function = None  # a thread that has not begun never does
+                if self._go.locked():
+                    # For one whose answer was taken in the moment of the interrupt: it waits for the next function.
+                    self._go.release()
+            return self._is_busy
+
+    def _run(self) -> None:
+        while True:
+            self._go.acquire()
+            function = self._function
+            if function is None:
+                if self._is_abandoned:
+                    self._pool.forget()
+                return
+            try:
+                self._result = function()
+            except BaseException as error:
+                self._error = error
+            del function
+            with self._deciding:
+                if self._is_abandoned:
+                    self._pool.forget()
+                    return
+                self._done.release()
+
+
+class Workers:
+    """A pool that grows with the calls that wait at a time.
+
+    Args:
+        most: threads, those with late calls included.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._idle: list[Worker] = []
+        self._counting = threading.Lock()
+
+    def start(self, function: Callable[[], Any]) -> Worker:
+        """Run a function in a thread.
+
+        Raises:
+            BlsLimitError: all threads wait for earlier calls.
+        """
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = self._grow()
+        worker.start(function)
+        return worker
+
+    def run(self, function: Callable[[], Any], left_s: float) -> Any:
+        """Run a function in a thread and wait for it; see :meth:`Worker.wait`."""
+        worker = self.start(function)
+        try:
+            return worker.wait(left_s)
+        except BaseException:  # the request's deadline may interrupt the wait
+            worker.abandon()
+            raise
+
+    def take_back(self, worker: Worker) -> None:
+        """Keep a worker whose function has come back for the next call."""
+        self._idle.append(worker)
+
+    def forget(self) -> None:
+        """Count a thread less: a late call came back, and the thread ends."""
+        with self._counting:
+            self._count -= 1
+
+    def close(self) -> None:
+        """End the threads that wait for nothing."""
+        while self._idle:
+            worker = self._idle.pop()
+            worker.start(None)
+            worker.join(1.0)
+
+    def _grow(self) -> Worker:
+        with self._counting:
+            if self._count >= self._most:
+                raise BlsLimitError(f"bls.limit: {self._count} earlier calls have not come back")
+            self._count += 1
+            number = self._count
+        try:
+            return Worker(self, number)
+        except BaseException:
+            self.forget()
+            raise

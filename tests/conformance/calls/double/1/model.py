@@ -1,0 +1,13 @@
+"""A bare model: twice its input, row by row or without rows."""
+
+from __future__ import annotations
+
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("Y", 2 * request.inputs()[0].as_numpy())])
+            for request in requests
+        ]
