@@ -51,6 +51,7 @@ class ModelConfig:
         inputs: declared inputs, in config order.
         outputs: declared outputs, in config order.
         server_inputs: names of inputs that Triton adds itself: sequence controls, implicit state, batch inputs.
+        server_outputs: names of outputs that Triton keeps for itself: a sequence's implicit state.
         is_decoupled: whether a request may have any number of responses.
         has_sequences: whether the sequence batcher is on.
         parameters: config.pbtxt's ``parameters`` by key.
@@ -61,6 +62,7 @@ class ModelConfig:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     server_inputs: frozenset[str] = frozenset()
+    server_outputs: frozenset[str] = frozenset()
     is_decoupled: bool = False
     has_sequences: bool = False
     parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -99,6 +101,7 @@ class ModelConfig:
             inputs=tuple(_tensor(item, is_input=True) for item in top.items("input")),
             outputs=tuple(_tensor(item, is_input=False) for item in top.items("output")),
             server_inputs=frozenset(_server_inputs(top, sequences)),
+            server_outputs=frozenset(state.text("output_name") for state in sequences.items("state")),
             is_decoupled=top.section("model_transaction_policy").flag("decoupled"),
             has_sequences="sequence_batching" in top.values,
             parameters=_parameters(top.section("parameters")),

@@ -3,10 +3,43 @@
 from __future__ import annotations
 
 import base64
+import functools
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 from safe_triton.errors import ConfigError, EnvironmentMissingError
+
+
+@functools.cache
+def model_config_class() -> Any:
+    """Triton's ``ModelConfig`` message, from the file that tritonclient ships.
+
+    The file is loaded by itself: importing the package around it starts grpc, which takes ten times as long.
+
+    Returns:
+        The message class of the real definition.
+    Raises:
+        EnvironmentMissingError: protobuf or tritonclient is not installed.
+    """
+    try:
+        import google.protobuf  # noqa: F401  # named first, so that its absence is told from the file's
+
+        package = importlib.util.find_spec("tritonclient")
+        folders = package.submodule_search_locations if package else None
+        file = Path(next(iter(folders or ("",)))) / "grpc" / "model_config_pb2.py"
+        spec = importlib.util.spec_from_file_location("safe_triton_model_config_pb2", file)
+        if not file.is_file() or spec is None or spec.loader is None:
+            raise ImportError("no definition", name="tritonclient[grpc]")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except (ImportError, RuntimeError) as error:  # a protobuf that is older than the file raises RuntimeError
+        missing = getattr(error, "name", None) or "protobuf"
+        raise EnvironmentMissingError(
+            f"reading config.pbtxt needs the package {missing!r}: pip install 'safe-triton[audit]', or give the "
+            "configuration as a dict"
+        ) from None
+    return module.ModelConfig
 
 
 def read_pbtxt(path: Path) -> dict[str, Any]:
@@ -22,20 +55,14 @@ def read_pbtxt(path: Path) -> dict[str, Any]:
     Does not cover:
         Fields that are newer than the installed tritonclient.
     """
-    try:
-        from google.protobuf import text_format  # only with the extra
-        from tritonclient.grpc import model_config_pb2
-    except (ImportError, RuntimeError) as error:  # tritonclient without its grpc extra raises RuntimeError
-        missing = getattr(error, "name", None) or "tritonclient[grpc]"
-        raise EnvironmentMissingError(
-            f"reading config.pbtxt needs the package {missing!r}: pip install 'safe-triton[audit]', or give the "
-            "configuration as a dict"
-        ) from None
+    definition = model_config_class()
+    from google.protobuf import text_format
+
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config.pbtxt cannot be read: {type(error).__name__}") from None
-    message = model_config_pb2.ModelConfig()
+    message = definition()
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:

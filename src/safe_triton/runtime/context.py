@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safe_triton.config import ModelConfig
 from safe_triton.confinement import ConfinedRoot
+from safe_triton.errors import PolicyError
 from safe_triton.runtime.log import ModelLogger
+
+if TYPE_CHECKING:
+    from safe_triton.runtime.bls import BlsClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +25,12 @@ class ModelContext:
         version: the version that is served.
         instance_name: Triton's name of this instance.
         instance_kind: ``CPU``, ``GPU`` or ``MODEL``.
-        device_id: the GPU of a GPU instance; 0 otherwise.
+        device_id: the GPU of a GPU instance, as CUDA's libraries count in this process: ``cuda:{device_id}``; 0
+            otherwise.
         files: the version's folder, where ``model.py`` is; read only, names cannot leave it.
         model_files: the model's folder, where config.pbtxt is; read only, names cannot leave it.
+        scratch: the folder for temporary files, where the policy writes to ``{scratch}``; ``tempfile`` uses it too.
+        bls_client: see :attr:`bls`.
         logger: a standard logger; one JSON line per record on the server's standard error.
     """
 
@@ -33,4 +42,17 @@ class ModelContext:
     device_id: int
     files: ConfinedRoot
     model_files: ConfinedRoot
+    scratch: Path | None
     logger: ModelLogger
+    bls_client: BlsClient | None = None
+
+    @property
+    def bls(self) -> BlsClient:
+        """Calls to other models, as the class's ``bls_policy`` allows; only while a request is answered.
+
+        Raises:
+            PolicyError: the class declares no ``bls_policy``.
+        """
+        if self.bls_client is None:
+            raise PolicyError("policy.bls: this class declares no bls_policy: it calls no model", reason="policy.bls")
+        return self.bls_client

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import Any, NoReturn
 
+from safe_triton.policy.toml_text import toml_key
 from safe_triton.runtime.guard_deciders import Refuse, compile_deciders, compile_is_foreign
 from safe_triton.runtime.guard_rules import IMPORT_GRANT, KINDS, GuardRules
 
@@ -40,13 +41,14 @@ def compile_refusal(violations: dict[str, int], identity: Mapping[str, str]) -> 
     failed, refused, number = OSError, PermissionError, errno.EACCES
     clock, seconds, date, utc, write, text = time.monotonic, time.time, time.strftime, time.gmtime, os.write, str
     quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
+    model = toml_key(identity.get("model", "NAME"))
     known = {"level": "warning", "message": "the guard refused an attempt", **identity}
     fields = ", " + json.dumps(known)[1:-1] + ', "reason": '
     due = dict.fromkeys(KINDS, 0.0)
     interval, stream = LOG_INTERVAL_S, _STANDARD_ERROR
 
     def refuse(kind: str, what: str, grant: str) -> NoReturn:
-        message = "guard." + kind + ": refused " + what + "; " + grant
+        message = "guard." + kind + ": refused " + what + "; " + grant.replace("{model}", model, 1)
         count = violations.get(kind, 0) + 1
         violations[kind] = count
         now = clock()

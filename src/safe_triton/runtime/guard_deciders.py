@@ -108,7 +108,7 @@ def _file_deciders(rules: GuardRules, refuse: Refuse, missing: Missing) -> dict[
     folder, memory = os.O_DIRECTORY, frozenset(("", ":memory:", b"", b":memory:"))
     changing, changes = guard_rules.CHANGING, MappingProxyType(dict(CHANGE_EVENTS))
     type_of, is_a, text, octets = type, isinstance, str, bytes
-    letters, words = frozenset("wax+"), MappingProxyType({"write": "write", "file": "read"})
+    letters, words, table = frozenset("wax+"), MappingProxyType({"write": "write", "file": "read"}), guard_rules.GRANT
 
     def decide_open(event: str, args: Any) -> None:
         path, mode, flags = args
@@ -118,19 +118,19 @@ def _file_deciders(rules: GuardRules, refuse: Refuse, missing: Missing) -> dict[
         found = missing(path, write if is_change else listed if flags & folder else read)
         if found is not None:
             kind = "write" if is_change else "file"
-            refuse(kind, event + " of " + found, "grant it with SandboxPolicy(" + words[kind] + '=["' + found + '"])')
+            refuse(kind, event + " of " + found, table + words[kind] + ' = ["' + found + '"]')
 
     def decide_listing(event: str, args: Any) -> None:
         found = missing("." if args[0] is None else args[0], listed)
         if found is not None and found not in ignored:
-            refuse("file", event + " of " + found, 'grant it with SandboxPolicy(read=["' + found + '"])')
+            refuse("file", event + " of " + found, table + 'read = ["' + found + '"]')
 
     def decide_change(event: str, args: Any) -> None:
         for position, relative_to in changes[event]:
             if relative_to is None or args[relative_to] == -1:
                 found = missing(args[position], write)
                 if found is not None:
-                    refuse("write", event + " of " + found, 'grant it with SandboxPolicy(write=["' + found + '"])')
+                    refuse("write", event + " of " + found, table + 'write = ["' + found + '"]')
 
     def decide_database(event: str, args: Any) -> None:
         name = args[0]  # bytes in Python 3.10
@@ -138,7 +138,7 @@ def _file_deciders(rules: GuardRules, refuse: Refuse, missing: Missing) -> dict[
             return
         found = missing(name, read)
         if found is not None:
-            refuse("file", event + " of " + found, 'grant it with SandboxPolicy(read=["' + found + '"])')
+            refuse("file", event + " of " + found, table + 'read = ["' + found + '"]')
 
     return {
         "open": decide_open,
@@ -152,7 +152,7 @@ def _code_deciders(rules: GuardRules, refuse: Refuse) -> dict[str, Decide]:
     """Native libraries, compiled modules and pickles."""
     read, write, has_libraries, has_pickles = rules.read, rules.write, rules.has_libraries, rules.has_processes
     plain, grant_libraries, grant_pickles, grant_import = (
-        guard_rules.PLAIN_DATA,
+        guard_rules.PLAIN_DATA | rules.own_classes,
         guard_rules.LIBRARY_GRANT,
         guard_rules.PICKLE_GRANT,
         guard_rules.IMPORT_GRANT,

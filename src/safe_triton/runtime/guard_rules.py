@@ -72,11 +72,15 @@ PROC_SELF = "/proc/self"
 CHANGING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 MAX_LINKS = 40
 
-NETWORK_GRANT = "grant it with SandboxPolicy(network=unsafe.AllowNetwork(reason=…))"
-PROCESS_GRANT = "grant it with SandboxPolicy(processes=unsafe.AllowProcesses(reason=…))"
-LIBRARY_GRANT = "grant it with SandboxPolicy(executable_memory=True)"
+TABLE = "[models.{model}.sandbox] "
+"""Table of the operator's policy, where the line that follows grants what was refused; a refusal fills in the model."""
+
+GRANT = f"grant it in safe-triton.toml: {TABLE}"
+NETWORK_GRANT = f'{GRANT}network = {{ reason = "…" }}'
+PROCESS_GRANT = f'{GRANT}processes = {{ reason = "…" }}'
+LIBRARY_GRANT = f"{GRANT}executable_memory = true"
 PICKLE_GRANT = "no grant allows it: unpickle in load(), before the seal"
-IMPORT_GRANT = "no grant allows code from there: add SandboxPolicy(read=[…]) for a folder that is not writable"
+IMPORT_GRANT = f"no grant allows code from there; for a folder that is not writable: {TABLE}read = […]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,7 @@ class GuardRules:
         ports: TCP ports that may be connected to; ``None`` for any.
         has_processes: whether programs and processes are granted; then pickles are too, which carry work to them.
         has_libraries: whether native libraries may still be loaded.
+        own_classes: module and name of the author's classes, which pickles may name besides plain data.
     """
 
     read: frozenset[str]
@@ -102,15 +107,22 @@ class GuardRules:
     ports: tuple[int, ...] | None
     has_processes: bool
     has_libraries: bool
+    own_classes: frozenset[tuple[str, str]] = frozenset()
 
 
-def compile_rules(policy: SandboxPolicy, python: tuple[str, ...], search_path: Iterable[str]) -> GuardRules:
+def compile_rules(
+    policy: SandboxPolicy,
+    python: tuple[str, ...],
+    search_path: Iterable[str],
+    own_classes: frozenset[tuple[str, str]] = frozenset(),
+) -> GuardRules:
     """Return the rules of a policy in this process.
 
     Args:
         policy: with placeholders filled in, and with what the process itself needs.
         python: folders of the Python environment.
         search_path: ``sys.path``.
+        own_classes: of the author's.
     """
     grants = compile_grants(policy, python)
     own = f"/proc/{os.getpid()}"
@@ -128,4 +140,5 @@ def compile_rules(policy: SandboxPolicy, python: tuple[str, ...], search_path: I
         ports=policy.network.to if policy.network and policy.network.to != "any" else None,
         has_processes=bool(policy.processes),
         has_libraries=policy.executable_memory,
+        own_classes=own_classes,
     )

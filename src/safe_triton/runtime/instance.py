@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from safe_triton._declared import is_triton_stub
+from safe_triton._text import client_text
 from safe_triton.config import ModelConfig
 from safe_triton.confinement import ConfinedRoot
+from safe_triton.confinement.scratch import SCRATCH_VARIABLE
 from safe_triton.errors import ConfigError, DeadlineExceeded, LoadError, ModelError, PathError, SafeTritonError
 from safe_triton.policy import Limits, LoadConditions
-from safe_triton.runtime import _pb
+from safe_triton.runtime import _pb, gpu
 from safe_triton.runtime.conditions import check_conditions
 from safe_triton.runtime.context import ModelContext
-from safe_triton.runtime.deadline import Watchdog
+from safe_triton.runtime.deadline import LONGEST_S, Watchdog
 from safe_triton.runtime.log import ModelLogger, model_logger
 from safe_triton.runtime.metrics import MetricsFlusher
+from safe_triton.runtime.operator import tightened
 from safe_triton.runtime.outcome import Outcomes, log_failure, new_error_id
 from safe_triton.runtime.stats import Stats
-from safe_triton.runtime.text import client_text
 from safe_triton.validation import Plan, compile_plan
 
 if TYPE_CHECKING:
+    from safe_triton.confinement.enforcement import Gap
+    from safe_triton.policy.bls import BlsPolicy
     from safe_triton.policy.sandbox import SandboxPolicy
+    from safe_triton.unsafe import Unlimited
 
 T = TypeVar("T")
+
+WATCHDOG_CELL = 3
+"""Which 64 bits of the heartbeat hold the hard deadline: ``WATCHES_ITSELF`` of :mod:`safe_triton.server.in_stub`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +53,8 @@ class Instance:
         watchdog: deadlines of the author's code.
         metrics: carries the counters to Triton.
         context: what ``load`` is given.
+        args: Triton's arguments as the model's code sees them; the device's number is CUDA's in this process.
+        gaps: what could not be arranged before the model's code runs.
     """
 
     plan: Plan
@@ -52,15 +65,27 @@ class Instance:
     watchdog: Watchdog
     metrics: MetricsFlusher
     context: ModelContext
+    args: dict[str, str]
+    gaps: tuple[Gap, ...] = ()
 
     @classmethod
-    def create(cls, args: Mapping[str, str], limits: Limits, conditions: LoadConditions) -> Instance:
+    def create(
+        cls,
+        args: Mapping[str, str],
+        limits: Limits,
+        conditions: LoadConditions,
+        *,
+        renumbers: bool,
+        allows_unseen: bool = False,
+    ) -> Instance:
         """Compile the plan and check the load conditions; nothing of the author's runs yet.
 
         Args:
             args: what Triton passes to ``initialize``.
-            limits: the model's declaration.
+            limits: the model's declaration; the operator's policy tightens it.
             conditions: what has to hold for it to load.
+            renumbers: whether the instance's GPU may get another number, see :func:`gpu.show_own`.
+            allows_unseen: whether the request path can do with tensors that numpy cannot have.
 
         Raises:
             LoadError: the declaration, the configuration or a condition refuses.
@@ -70,19 +95,19 @@ class Instance:
                 "policy.type: limits must be a Limits and conditions a LoadConditions", reason="policy.type"
             )
         config = ModelConfig.from_json(args["model_config"])
-        plan = compile_plan(limits, config)
-        _check_supported(config)
-        check_conditions(conditions, args)
+        limits = tightened(limits, config)
+        plan = compile_plan(limits, config, allows_unseen=allows_unseen)
+        if not allows_unseen:
+            _check_supported(config)
+        check_conditions(conditions, {**args, gpu.DEVICE_ID: str(gpu.triton_number(args))})
+        shown, gaps = gpu.show_own(args, renumbers=renumbers)
         backend = _pb.bind()
         version = args["model_version"]
         logger = model_logger(model=config.name, version=version, instance=args["model_instance_name"])
         stats = Stats()
         watchdog = Watchdog(logger, ends_process=is_triton_stub())
         for place, token in limits.tokens().items():
-            logger.warning(
-                "a limit is taken away",
-                extra={"fields": {"limit": place, "token": type(token).__name__, "reason_given": token.reason}},
-            )
+            _warn_taken_away(logger, place, token)
         try:
             model_files = ConfinedRoot(args["model_repository"])
             files = ConfinedRoot(os.path.join(args["model_repository"], version))
@@ -107,12 +132,39 @@ class Instance:
                 version=version,
                 instance_name=args["model_instance_name"],
                 instance_kind=args["model_instance_kind"],
-                device_id=int(args["model_instance_device_id"]),
+                device_id=int(shown[gpu.DEVICE_ID]),
                 files=files,
                 model_files=model_files,
+                scratch=Path(scratch) if (scratch := os.environ.get(SCRATCH_VARIABLE)) else None,
                 logger=logger,
             ),
+            args=shown,
+            gaps=gaps,
         )
+
+    def with_bls(self, policy: BlsPolicy) -> Instance:
+        """Return the same instance with a client for calls to other models.
+
+        Raises:
+            LoadError: the policy is wrong, or a target's signature cannot be read.
+        """
+        from safe_triton.policy.bls import BlsPolicy
+        from safe_triton.runtime.bls.client import BlsClient
+
+        if not isinstance(policy, BlsPolicy):
+            raise LoadError("policy.type: bls_policy must be a BlsPolicy", reason="policy.type")
+        for place, token in policy.tokens().items():
+            _warn_taken_away(self.logger, place, token)
+        client = BlsClient(
+            policy,
+            backend=self.backend,
+            stats=self.stats,
+            logger=self.logger,
+            name=self.context.name,
+            version=self.context.version,
+            repository=Path(self.args["model_repository"]).parent,
+        )
+        return replace(self, context=replace(self.context, bls_client=client))
 
     def run_load(self, load: Callable[[], T]) -> T:
         """Run the author's loading code under the load deadline, then switch to the serving deadlines.
@@ -150,7 +202,7 @@ class Instance:
         """Narrow this process to what serving needs; see :func:`safe_triton.runtime.seal.seal`."""
         from safe_triton.runtime.seal import seal
 
-        return seal(sandbox, args, self.logger, self.stats)
+        return seal(sandbox, args, self.logger, self.stats, device_id=self.context.device_id, known=self.gaps)
 
     def serve(self, *, interrupts: bool) -> None:
         """Switch to the serving deadlines and begin to export the counters.
@@ -162,6 +214,7 @@ class Instance:
         plan = self.plan
         self.watchdog.use(plan.deadline_s if interrupts else plan.hard_deadline_s * 2, plan.hard_deadline_s)
         self.metrics.start()
+        tell_supervisor(plan.hard_deadline_s)
         self.logger.info(
             "model is guarded",
             extra={
@@ -180,7 +233,9 @@ class Instance:
             self.watchdog.run(unload)
         except BaseException as error:
             log_failure(self.logger, "unload failed", error, new_error_id(), "unload.failed")
+        client = self.context.bls_client
         for release in (
+            client.close if client is not None else lambda: None,
             self.metrics.stop,
             self.watchdog.stop,
             self.context.files.close,
@@ -192,6 +247,15 @@ class Instance:
                 log_failure(self.logger, "release failed", error, new_error_id(), "unload.failed")
 
 
+def tell_supervisor(hard_deadline_s: float) -> None:
+    """Write the hard deadline into this process's heartbeat: the watchdog cannot act in a process that is stopped."""
+    path = os.environ.get("SAFE_TRITON_BEAT")
+    if path and hard_deadline_s < LONGEST_S:
+        with contextlib.suppress(OSError), open(path, "r+b") as file:
+            file.seek(WATCHDOG_CELL * 8)
+            file.write(round(hard_deadline_s * 1000).to_bytes(8, sys.byteorder))
+
+
 def as_load_error(error: BaseException) -> LoadError:
     """Return what may be shown of an error in ``initialize``: this package's own text, nothing of anything else's."""
     if isinstance(error, LoadError):
@@ -201,6 +265,13 @@ def as_load_error(error: BaseException) -> LoadError:
     error_id = new_error_id()
     log_failure(model_logger(), "initialize failed", error, error_id, "load.failed")
     return LoadError(f"load.failed: initialize failed (id {error_id}); the server's log has the details")
+
+
+def _warn_taken_away(logger: ModelLogger, place: str, token: Unlimited) -> None:
+    logger.warning(
+        "a limit is taken away",
+        extra={"fields": {"limit": place, "token": type(token).__name__, "reason_given": token.reason}},
+    )
 
 
 def _check_supported(config: ModelConfig) -> None:

@@ -22,6 +22,8 @@ FAMILIES = {
     "safe_triton_output_warnings_total": "Outputs passed although they break config.pbtxt, by reason",
     "safe_triton_violations_total": "Attempts of the model's code that the guard refused, by kind",
     "safe_triton_enforcement_gaps": "What is not enforced on the model's process, by mechanism",
+    "safe_triton_bls_calls_total": "Calls to other models, by the called one",
+    "safe_triton_bls_seconds_total": "Seconds that calls to other models took, by the called one",
     "safe_triton_execution_seconds_total": "Seconds in the author's code",
     "safe_triton_guard_seconds_total": "Seconds of checks and of building responses around the author's code",
 }
@@ -105,6 +107,9 @@ class MetricsFlusher:
         ):
             for value, total in list(counts.items()):
                 totals[name, label, value] = total
+        for target, (calls, seconds) in list(stats.calls.items()):
+            totals["safe_triton_bls_calls_total", "target", target] = calls
+            totals["safe_triton_bls_seconds_total", "target", target] = seconds
         return totals
 
     def _run(self) -> None:

@@ -11,7 +11,9 @@ from safe_triton.errors import LoadError, PolicyError
 from safe_triton.policy import Limits, LoadConditions
 
 if TYPE_CHECKING:
+    from safe_triton.policy.bls import BlsPolicy
     from safe_triton.policy.sandbox import SandboxPolicy
+    from safe_triton.runtime.bls import BlsClient
     from safe_triton.runtime.context import ModelContext
     from safe_triton.runtime.instance import Instance
 
@@ -52,6 +54,7 @@ class SafeTritonPythonModel:
         conditions: what has to hold before it loads.
         sandbox: what the model's process may still touch once ``load`` has returned; ``None`` narrows nothing. It can
             only tighten what the operator granted.
+        bls_policy: which models :attr:`bls` may call; ``None`` for a model that calls nobody.
         isolate_failures: whether each request of a batch runs once alone when ``infer_batch`` raises, so that only
             the offender fails. Never in sequence models, whose state a second run would count twice.
 
@@ -62,6 +65,7 @@ class SafeTritonPythonModel:
     limits: ClassVar[Limits] = Limits()
     conditions: ClassVar[LoadConditions] = LoadConditions()
     sandbox: ClassVar[SandboxPolicy | None] = None
+    bls_policy: ClassVar[BlsPolicy | None] = None
     isolate_failures: ClassVar[bool] = True
 
     _problem: ClassVar[PolicyError | None] = None
@@ -80,6 +84,17 @@ class SafeTritonPythonModel:
                     f"policy.final: {name} must not be overridden; use load, infer and unload", reason="policy.final"
                 )
                 setattr(cls, name, own)
+
+    @property
+    def bls(self) -> BlsClient:
+        """Calls to other models, as ``bls_policy`` allows; only while a request is answered.
+
+        Raises:
+            PolicyError: the class declares no ``bls_policy``, or the model is not loaded.
+        """
+        if self._instance is None:
+            raise PolicyError("policy.bls: a model that is not loaded calls no other", reason="policy.bls")
+        return self._instance.context.bls
 
     def load(self, context: ModelContext) -> None:
         """Load weights and tables; called once, before the first request.
@@ -147,14 +162,16 @@ class SafeTritonPythonModel:
             for kept in (self._problem, self._failure):
                 if kept is not None:
                     raise kept
-            instance = Instance.create(args, self.limits, self.conditions)
+            instance = Instance.create(args, self.limits, self.conditions, renumbers=True)
+            if self.bls_policy is not None:
+                instance = instance.with_bls(self.bls_policy)
             form = select_form(self, SafeTritonPythonModel, instance.plan.config)
             self._instance = instance
             instance.run_load(lambda: self.load(instance.context))
             isolates = self.isolate_failures and not instance.plan.config.has_sequences
             engine = Engine.of(instance, isolates=isolates)
             # On the instance: Triton finds it there, and no look-up is left for the request path.
-            execute = compile_execute(engine, self, form)
+            execute = compile_execute(engine, self, form, instance.context.bls_client)
             self.__dict__["execute"] = instance.seal(self.sandbox, args)(execute)
             instance.serve(interrupts=not is_async(self, form))
         except BaseException as error:

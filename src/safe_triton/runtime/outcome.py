@@ -6,7 +6,10 @@ import logging
 import os
 from typing import Any
 
+from safe_triton._text import client_text
 from safe_triton.errors import (
+    BlsDeadlineError,
+    BlsError,
     DeadlineExceeded,
     DeadlineExceededError,
     ModelError,
@@ -17,7 +20,6 @@ from safe_triton.runtime._pb import Backend
 from safe_triton.runtime.deadline import Watchdog
 from safe_triton.runtime.log import ModelLogger
 from safe_triton.runtime.stats import Stats
-from safe_triton.runtime.text import client_text
 
 SPARE_RESPONSES = 64
 """Error responses that exist before memory runs out."""
@@ -82,9 +84,11 @@ class Outcomes:
             return "answered", "", self.response(client_text(str(error.message)), error.code)
         if isinstance(error, self._backend.TritonModelException):
             return "answered", "", self.response(client_text(str(error)), "INTERNAL")
-        error_id = self._log(
-            error, "the model's code failed", error.reason if isinstance(error, OutputError) else "model.failed"
-        )
+        reason = error.reason if isinstance(error, (OutputError, BlsError)) else "model.failed"
+        error_id = self._log(error, "the model's code failed", reason)
+        if isinstance(error, BlsError) and error.public:
+            outcome = "deadline" if isinstance(error, BlsDeadlineError) else "failed"
+            return outcome, "", self.response(client_text(error.public), error.code)
         return "failed", "", self.response(f"model failed (id {error_id})", "INTERNAL")
 
     def _log(self, error: BaseException, message: str, reason: str) -> str:

@@ -37,7 +37,7 @@ def protect(
     and code, without host paths. A forgotten response is answered with an error instead of never.
 
     Args:
-        model_class: the original class, with ``execute`` as a plain function; decoupled or not.
+        model_class: the original class; ``execute`` in any form that Triton knows.
         limits: what the model accepts; the defaults where left out.
         conditions: what has to hold before it loads.
         sandbox: what the process may still touch once ``initialize`` has returned; ``None`` narrows nothing. It can
@@ -51,8 +51,10 @@ def protect(
         A class for Triton with the original's name.
 
     Does not cover:
-        ``async def execute``, inputs on a GPU and BF16 inputs: the model refuses to load and says so.
-        Responses that the original sends from its own threads have no deadline.
+        Values of inputs on a GPU or of BF16, of which shapes and bytes are checked; a declared rule on the values of
+        an input that may come so is refused at load. The time of the original's own threads, and of tasks that outlive
+        ``execute``: their responses are checked, without a deadline. An ``async def execute`` that swallows its
+        cancellation, until the hard deadline. A function that only returns a coroutine has no hard deadline.
     """
     problem = _problem_of(model_class, outputs)
     declared = limits if limits is not None else Limits()
@@ -61,6 +63,7 @@ def protect(
     class Protected:
         __doc__ = model_class.__doc__
         original: Any = None
+        sandbox: Any = None
         _instance: Any = None
 
         @without_path
@@ -76,7 +79,10 @@ def protect(
             try:
                 if problem is not None:
                     raise problem
-                self._instance = instance = Instance.create(args, declared, required)
+                # Tensors may come and go on the GPU here, with Triton's number of the device.
+                self._instance = instance = Instance.create(
+                    args, declared, required, renumbers=False, allows_unseen=True
+                )
                 execution = ProtectedExecution(instance, isolates=isolate_failures, refuses=outputs == "refuse")
                 execution.watch()
                 self._execution = execution
@@ -84,13 +90,14 @@ def protect(
                 def load() -> Any:
                     original = model_class()
                     if hasattr(original, "initialize"):
-                        original.initialize(args)
+                        original.initialize(instance.args)
                     return original
 
                 self.original = instance.run_load(load)
-                execute = execution.compile(self.original.execute)
+                is_async = inspect.iscoroutinefunction(self.original.execute)
+                execute = execution.compile(self.original.execute, is_async=is_async)
                 self.__dict__["execute"] = instance.seal(sandbox, args)(execute)
-                instance.serve(interrupts=True)
+                instance.serve(interrupts=not is_async)
             except BaseException as error:
                 if self._instance is not None:
                     self._instance.close(lambda: None)
@@ -110,6 +117,7 @@ def protect(
     for name in FORWARDED:
         if hasattr(model_class, name):
             setattr(Protected, name, _forward(model_class, name))
+    Protected.sandbox = sandbox
     Protected.__name__ = Protected.__qualname__ = getattr(model_class, "__name__", "TritonPythonModel")
     Protected.__module__ = getattr(model_class, "__module__", __name__)
     return Protected
@@ -134,8 +142,4 @@ def _problem_of(model_class: Any, outputs: str) -> PolicyError | None:
     execute = getattr(model_class, "execute", None)
     if not callable(execute):
         return PolicyError(f"policy.form: {model_class.__name__} has no execute", reason="policy.form")
-    if inspect.iscoroutinefunction(execute):
-        return PolicyError(
-            f"policy.form: {model_class.__name__}.execute is async, which protect cannot wrap", reason="policy.form"
-        )
     return None

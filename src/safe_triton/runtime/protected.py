@@ -3,68 +3,59 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
+from types import CoroutineType
 from typing import Any
 
 from safe_triton.errors import DeadlineExceeded, OutputError
+from safe_triton.runtime.deadline import REPEAT_S, late
 from safe_triton.runtime.forms.engine import Engine, Execute
 from safe_triton.runtime.instance import Instance
 from safe_triton.runtime.outcome import log_failure, new_error_id
-from safe_triton.runtime.text import client_text
-from safe_triton.validation.outputs import OutputPlan, check_total_bytes, sent_bytes
-from safe_triton.validation.remembered import Remembered
+from safe_triton.runtime.protected_responses import ResponseCheck
+from safe_triton.runtime.protected_senders import Senders
+from safe_triton.runtime.unseen import check_by_shape, has_unseen
 
-WATCHED = ("get_response_sender", "set_release_flags")
+Original = Callable[[list[Any]], Any]
 
 
-class GuardedSender:
-    """Stands before a response sender: responses are checked, and the final flag is sent once.
+class Batch:
+    """The requests of one execute.
 
-    A response that must not leave is answered with an error and the final flag, whatever thread it comes from: an
-    exception there would end the author's thread, and the client would wait for ever.
+    Attributes:
+        requests: as Triton gave them.
+        accepted: places of those that passed the checks.
+        rows: of each accepted request, in that order.
+        arrays: inputs by name of each accepted request.
+        refused: places of the others, and why.
+        responses: one per request; ``None`` where there is none to return.
     """
 
-    __slots__ = ("_execution", "_rows", "_sender", "has_failed", "is_finished")
+    __slots__ = ("accepted", "arrays", "refused", "requests", "responses", "rows")
 
-    def __init__(self, sender: Any, execution: ProtectedExecution, rows: int) -> None:
-        self._sender = sender
-        self._execution = execution
-        self._rows = rows
-        self.has_failed = False
-        self.is_finished = False
+    def __init__(self, requests: list[Any]) -> None:
+        self.requests = requests
+        self.accepted: list[int] = []
+        self.rows: list[int] = []
+        self.arrays: list[Any] = []
+        self.refused: tuple[tuple[int, BaseException], ...] = ()
+        self.responses: list[Any] = [None] * len(requests)
 
-    def send(self, response: Any = None, flags: int = 0) -> None:
-        """Send one response, the final flag, or both, as the original sender does; after the final flag, nothing."""
-        if self.is_finished:
-            return
-        if response is not None:
-            try:
-                response = self._execution.check_response(response, self._rows)
-                self.has_failed = self.has_failed or response.has_error()
-            except OutputError as error:
-                self.fail(error)
-                return
-        if self._send(response, flags):
-            self._execution.count("answered" if self.has_failed else "ok")
-        self._execution.note_progress()
+    def chosen(self) -> list[Any]:
+        """Return a new list of the accepted requests: the original may change it."""
+        if len(self.accepted) == len(self.requests):
+            return self.requests[:]
+        return [self.requests[place] for place in self.accepted]
 
-    def fail(self, error: BaseException) -> None:
-        """End the request with an error; counted there."""
-        if not self.is_finished:
-            self._send(self._execution.answer(error), self._execution.final_flag)
 
-    def _send(self, response: Any, flags: int) -> bool:
-        if response is None:
-            self._sender.send(flags=flags)
-        else:
-            self._sender.send(response, flags=flags)
-        if flags & self._execution.final_flag:
-            self.is_finished = True
-        return self.is_finished
+class Raised:
+    """What the original's code raised instead of returning."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sender, name)
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class ProtectedExecution:
@@ -79,257 +70,343 @@ class ProtectedExecution:
     def __init__(self, instance: Instance, *, isolates: bool, refuses: bool) -> None:
         self._instance = instance
         self._engine = Engine.of(instance, isolates=isolates)
-        self._isolates = isolates and not instance.plan.config.has_sequences
-        self._refuses = refuses
-        # By the request itself: it is hashed by identity, and id() would be an audit event.
-        self._rows: dict[Any, int] = {}
-        self._senders: dict[Any, GuardedSender] = {}
-        self._rescheduled: set[Any] = set()
-        self._originals: dict[str, Any] = {}
-        self._warned: set[str] = set()
-        self._good: Remembered[Any, int] = Remembered()
-        self._plans = instance.plan.outputs
+        self._stats, self._slot = instance.stats, instance.watchdog.slot
+        self._deadline_s = min(instance.plan.deadline_s, 1e9)
+        by_shape = has_unseen(instance.plan)
+        self._check_request = check_by_shape(instance.plan) if by_shape else self._engine.check_request
+        # What numpy cannot have cannot be given back either, in case the original changed it.
+        self._isolates = isolates and not by_shape and not instance.plan.config.has_sequences
+        self._batched = next(iter(instance.plan.inputs)) if instance.plan.max_batch_rows else ""
+        self._has_payload = any(spec.payload for spec in instance.plan.inputs.values())
+        self._responses = ResponseCheck(instance, refuses=refuses)
         self._counting = threading.Lock()
-        self.answer = instance.outcomes.answer
-        self.final_flag = instance.backend.final_flag
+        self._answer = instance.outcomes.answer
+        # When the calls that are being awaited began, or last got on.
+        self._awaited: dict[object, float] = {}
+        self._is_async = False
+        self._senders = Senders(
+            instance.backend.InferenceRequest,
+            instance.backend.final_flag,
+            rows_of=self._rows_of,
+            check_response=self._responses.check,
+            answer=self._answer,
+            count=self._count,
+            note_progress=self._note_progress,
+        )
+        self.watch, self.unwatch = self._senders.install, self._senders.remove
 
-    def watch(self) -> None:
-        """Learn what the original does with its requests.
+    def compile(self, execute: Original, *, is_async: bool) -> Execute:
+        """Return Triton's ``execute`` around the original.
 
-        A :class:`GuardedSender` stands before every response sender; a request that it asks for again is noted.
+        Args:
+            execute: the original's bound method.
+            is_async: whether it is an ``async def``, which Triton runs on its event loop.
         """
-        request_class = self._instance.backend.InferenceRequest
-        self._originals = {name: getattr(request_class, name) for name in WATCHED if hasattr(request_class, name)}
+        self._is_async = is_async
+        run = self._decoupled if self._instance.plan.config.is_decoupled else self._plain
 
-        def get_response_sender(request: Any) -> Any:
-            known = self._senders.get(request)
-            if known is not None:
-                return known
-            sender = GuardedSender(self._originals["get_response_sender"](request), self, self._rows.get(request, -1))
-            if request in self._rows:
-                self._senders[request] = sender
-            return sender
-
-        def set_release_flags(request: Any, *args: Any, **kwargs: Any) -> Any:
-            self._rescheduled.add(request)
-            return self._originals["set_release_flags"](request, *args, **kwargs)
-
-        for name, replacement in zip(WATCHED, (get_response_sender, set_release_flags), strict=True):
-            if name in self._originals:
-                setattr(request_class, name, replacement)
-
-    def unwatch(self) -> None:
-        """Give Triton's class its own methods back."""
-        for name, original in self._originals.items():
-            setattr(self._instance.backend.InferenceRequest, name, original)
-
-    def compile(self, execute: Callable[[list[Any]], Any]) -> Execute:
-        """Return Triton's ``execute`` around the original."""
-        is_decoupled = self._instance.plan.config.is_decoupled
+        senders, stats = self._senders, self._stats
 
         def guarded(requests: list[Any]) -> Any:
-            first, before = monotonic(), self._instance.stats.execution_s
+            first, before = monotonic(), stats.execution_s
+            senders.current = requests
             try:
-                return self._decoupled(requests, execute) if is_decoupled else self._plain(requests, execute)
+                returned = run(requests, execute)
             except BaseException as error:
-                self._instance.watchdog.slot[0] = 0.0
-                return None if is_decoupled else [self._instance.outcomes.answer(error) for _ in requests]
-            finally:
-                self._rows.clear()
-                self._senders.clear()
-                self._rescheduled.clear()
-                stats = self._instance.stats
-                stats.guard_s += monotonic() - first - (stats.execution_s - before)
+                returned = self._broken(requests, error)
+            senders.current = []
+            if type(returned) is CoroutineType:
+                senders.awaited.append(requests)
+                returned = self._whole(returned, requests)
+            elif senders.taken or senders.rescheduled:
+                senders.end(requests)
+            stats.guard_s += monotonic() - first - (stats.execution_s - before)
+            return returned
 
         return guarded
 
-    def count(self, outcome: str) -> None:
-        """Count one request; also from threads of the original's."""
-        with self._counting:
-            self._instance.stats.count(outcome)
+    async def _whole(self, running: Coroutine[Any, Any, Any], requests: list[Any]) -> Any:
+        """Await the rest of one execute; nothing is raised into Triton's event loop."""
+        try:
+            return await running
+        except BaseException as error:
+            return self._broken(requests, error)
+        finally:
+            self._senders.end(requests)
 
-    def note_progress(self) -> None:
+    def _broken(self, requests: list[Any], error: BaseException) -> Any:
+        """Answer everything with an error that was raised outside any single request."""
+        self._slot[0] = 0.0
+        if self._instance.plan.config.is_decoupled:
+            for request in requests:
+                self._fail(request, error)
+            return None
+        return [self._answer_unless_sent(request, error) for request in requests]
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def _accept(self, requests: list[Any]) -> Batch:
+        batch = Batch(requests)
+        check_request, batched = self._check_request, self._batched
+        accepted, rows, kept = batch.accepted, batch.rows, batch.arrays
+        for place, request in enumerate(requests):
+            try:
+                arrays = check_request(request)
+                rows.append(arrays[batched].shape[0] if batched in arrays else self._engine.rows_of(arrays))
+            except BaseException as error:
+                batch.refused = (*batch.refused, (place, error))
+            else:
+                accepted.append(place)
+                kept.append(arrays)
+        return batch
+
+    def _keep(self, batch: Batch) -> list[tuple[Any, Any]]:
+        """Copy the inputs: the original may change its own in place, and a second run has to see what the first saw."""
+        if self._has_payload:  # what a schema made of an input is no array of the request's
+            return [
+                (array, array.copy())
+                for request in batch.chosen()
+                for array in [tensor.as_numpy() for tensor in request.inputs()]
+            ]
+        return [(array, array.copy()) for arrays in batch.arrays for array in arrays.values()]
+
+    def _rows_of(self, request: Any) -> int:
+        """Return the rows of a request whose sender is taken; -1 where they cannot be told any more."""
+        try:
+            return self._engine.rows_of(self._check_request(request))
+        except Exception:
+            return -1
+
+    # -- ordinary models -------------------------------------------------------------------------------------------
+
+    def _plain(self, requests: list[Any], execute: Original) -> Any:
+        batch = self._accept(requests)
+        for place, error in batch.refused:
+            batch.responses[place] = self._answer(error)
+        if not batch.accepted:
+            return batch.responses
+        kept = self._keep(batch) if self._isolates and len(batch.accepted) > 1 else []
+        returned = self._call(execute, batch.chosen())
+        if type(returned) is CoroutineType:
+            return self._plain_awaited(batch, kept, returned, execute)
+        for place in self._settle(batch, kept, returned):
+            alone = self._call(execute, [requests[batch.accepted[place]]])
+            if type(alone) is CoroutineType:
+                alone.close()
+            self._settle_one(batch, place, alone)
+        return batch.responses
+
+    async def _plain_awaited(
+        self, batch: Batch, kept: list[tuple[Any, Any]], running: Coroutine[Any, Any, Any], execute: Original
+    ) -> list[Any]:
+        returned = await self._within_deadline(running, batch.requests)
+        for place in self._settle(batch, kept, returned):
+            request = batch.requests[batch.accepted[place]]
+            try:
+                alone = execute([request])
+                if type(alone) is CoroutineType:
+                    alone = await self._within_deadline(alone, [request])
+            except BaseException as error:
+                alone = Raised(error)
+            self._settle_one(batch, place, alone)
+        return batch.responses
+
+    def _settle(self, batch: Batch, kept: list[tuple[Any, Any]], returned: Any) -> list[int] | range:
+        """Turn what came back into responses; return which accepted requests are to run once more, alone."""
+        places = range(len(batch.accepted))
+        if type(returned) is Raised:
+            error = returned.error
+            again = kept and not isinstance(error, (DeadlineExceeded, OutputError))
+            if again and not any(request in self._senders.taken for request in batch.requests):
+                for array, before in kept:
+                    array[...] = before
+                return places
+            for place in batch.accepted:
+                batch.responses[place] = self._answer_unless_sent(batch.requests[place], error)
+            return []
+        if type(returned) is not list or len(returned) != len(places):
+            returned = self._list_of(batch, returned)
+            if type(returned) is Raised:
+                return self._settle(batch, [], returned)
+        good = 0
+        responses, check = batch.responses, self._responses.check
+        is_plain = not (self._senders.taken or self._senders.rescheduled or self._responses.refuses)
+        for place, rows, response in zip(batch.accepted, batch.rows, returned, strict=True):
+            try:
+                if is_plain and response is not None:
+                    responses[place] = checked = check(response, rows)
+                    if checked is response:
+                        good += 1
+                    else:  # an error response
+                        self._count("answered")
+                elif self._finish(batch, place, rows, response):
+                    good += 1
+            except BaseException as error:
+                batch.responses[place] = self._answer_unless_sent(batch.requests[place], error)
+        if good:
+            with self._counting:
+                self._stats.outcomes["ok"] += good
+        return []
+
+    def _settle_one(self, batch: Batch, place: int, returned: Any) -> None:
+        part = Batch([batch.requests[batch.accepted[place]]])
+        part.accepted, part.rows = [0], [batch.rows[place]]
+        self._settle(part, [], returned)
+        batch.responses[batch.accepted[place]] = part.responses[0]
+
+    def _list_of(self, batch: Batch, returned: Any) -> Any:
+        count = len(batch.accepted)
+        if isinstance(returned, list):
+            if len(returned) == count:
+                return returned
+            message = f"output.count: execute returned {len(returned)} responses for {count} requests"
+            return Raised(OutputError(message, reason="output.count"))
+        taken, rescheduled = self._senders.taken, self._senders.rescheduled
+        if returned is None and all(request in taken or request in rescheduled for request in batch.chosen()):
+            return [None] * count
+        got = type(returned).__name__
+        return Raised(OutputError(f"output.type: execute returned {got}, expected a list", reason="output.type"))
+
+    def _finish(self, batch: Batch, place: int, rows: int, response: Any) -> bool:
+        """Put one response in its place; tell whether it is to be counted as good."""
+        senders, request = self._senders, batch.requests[place]
+        sender = senders.taken.get(request) if senders.taken else None
+        if response is None:
+            # Legitimate where the original answers through the sender or asks for the request again.
+            if sender is None and request not in senders.rescheduled:
+                raise OutputError("output.missing: execute returned no response for a request", reason="output.missing")
+            return False
+        if sender is not None and sender.is_finished:
+            message = "output.twice: a request was answered by its sender, and again"
+            self._responses.warn(OutputError(message, reason="output.twice"))
+            return False
+        checked = self._responses.check(response, rows)
+        batch.responses[place] = checked
+        if checked is not response:  # an error response
+            self._count("answered")
+            return False
+        if self._responses.refuses:
+            self._responses.check_presence(request, checked)
+        return True
+
+    def _answer_unless_sent(self, request: Any, error: BaseException) -> Any:
+        sender = self._senders.taken.get(request)
+        if sender is None:
+            return self._answer(error)
+        self._fail(request, error)
+        return None
+
+    # -- decoupled models ------------------------------------------------------------------------------------------
+
+    def _decoupled(self, requests: list[Any], execute: Original) -> Any:
+        batch = self._accept(requests)
+        for place, error in batch.refused:
+            self._fail(requests[place], error)
+        if not batch.accepted:
+            return None
+        returned = self._call(execute, batch.chosen())
+        if type(returned) is CoroutineType:
+            return self._decoupled_awaited(batch, returned)
+        self._end_broken(batch, returned)
+        return None
+
+    async def _decoupled_awaited(self, batch: Batch, running: Coroutine[Any, Any, Any]) -> None:
+        self._end_broken(batch, await self._within_deadline(running, batch.requests))
+
+    def _end_broken(self, batch: Batch, returned: Any) -> None:
+        """End the requests of an execute that raised, or that returned what a decoupled model must not."""
+        if returned is None:
+            return
+        if type(returned) is not Raised:
+            got = type(returned).__name__
+            message = f"output.type: execute of a decoupled model returned {got}, expected None"
+            returned = Raised(OutputError(message, reason="output.type"))
+        for place in batch.accepted:
+            self._fail(batch.requests[place], returned.error)
+
+    def _fail(self, request: Any, error: BaseException) -> None:
+        """End one request through its sender; one that fails must not cost the others their answer."""
+        try:
+            sender = request.get_response_sender()
+            if sender.is_finished:
+                log_failure(self._instance.logger, "the model's code failed", error, new_error_id(), "model.failed")
+            sender.fail(error)
+        except Exception as failure:
+            log_failure(self._instance.logger, "a response could not be sent", failure, new_error_id(), "model.failed")
+
+    # -- the original's code and its time --------------------------------------------------------------------------
+
+    def _call(self, execute: Original, requests: list[Any]) -> Any:
+        """Run the original under the deadlines; called where Triton calls, in the main thread or its event loop."""
+        slot, start = self._slot, monotonic()
+        if self._is_async:
+            return execute(requests)  # makes a coroutine and runs nothing
+        if start >= slot[1]:
+            self._instance.watchdog.rearm()
+        slot[0] = start
+        returned: Any
+        try:
+            returned = execute(requests)
+            slot[0] = 0.0
+        except BaseException as error:
+            slot[0] = 0.0
+            returned = Raised(late(error) if monotonic() - start >= self._deadline_s else error)
+        self._stats.execution_s += monotonic() - start
+        return returned
+
+    async def _within_deadline(self, running: Coroutine[Any, Any, Any], requests: list[Any]) -> Any:
+        """Await the original; its task is cancelled at the soft deadline, which each response of a stream renews."""
+        import asyncio  # Triton's stub imports it at the first execute
+
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        key, start, is_late = object(), monotonic(), False
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer, is_late
+            taken = self._senders.taken
+            last_s = max([taken[request].last_s for request in requests if request in taken], default=0.0)
+            left_s = max(start, last_s) + self._deadline_s - monotonic()
+            if left_s <= 0 and task is not None:
+                is_late = True
+                task.cancel()
+            elif self._is_async:
+                self._note_awaited(key, max(start, last_s))
+            timer = loop.call_later(left_s if left_s > 0 else REPEAT_S, look)
+
+        timer = loop.call_later(self._deadline_s, look)
+        self._note_awaited(key, start)
+        try:
+            return await running
+        except BaseException as error:
+            return Raised(late(error) if is_late else error)
+        finally:
+            timer.cancel()
+            self._note_awaited(key, 0.0)
+            self._stats.execution_s += monotonic() - start
+
+    def _note_awaited(self, key: object, since_s: float) -> None:
+        """Have the hard deadline count from the oldest call that is being awaited."""
+        if not self._is_async:
+            return  # the soft deadline's interrupt would reach the main thread, which only waits
+        if since_s:
+            self._awaited[key] = since_s
+        else:
+            self._awaited.pop(key, None)
+        if monotonic() >= self._slot[1]:
+            self._instance.watchdog.rearm()
+        self._slot[0] = min(list(self._awaited.values()), default=0.0)
+
+    def _note_progress(self) -> None:
         """Give a decoupled ``execute`` that just sent a response the time of one call again."""
         # Only the main thread runs under the deadlines; another one's response says nothing about it.
-        watchdog = self._instance.watchdog
-        slot = watchdog.slot
-        if slot[0] and threading.current_thread() is threading.main_thread():
+        watchdog, slot = self._instance.watchdog, self._slot
+        if slot[0] and not self._is_async and threading.current_thread() is threading.main_thread():
             now = monotonic()
             if now >= slot[1]:
                 watchdog.rearm()
             slot[0] = now
 
-    def _accept(self, requests: list[Any], refuse: Callable[[int, BaseException], None]) -> list[int]:
-        check_request = self._engine.check_request
-        accepted = []
-        for index, request in enumerate(requests):
-            try:
-                self._rows[request] = self._engine.rows_of(check_request(request))
-                accepted.append(index)
-            except BaseException as error:
-                refuse(index, error)
-        return accepted
-
-    def _plain(self, requests: list[Any], execute: Callable[[list[Any]], Any]) -> list[Any]:
-        answer = self.answer
-        responses: list[Any] = [None] * len(requests)
-        kept: list[tuple[Any, Any]] = []
-
-        def refuse(index: int, error: BaseException) -> None:
-            responses[index] = answer(error)
-
-        def run(indices: list[int], isolates: bool) -> None:
-            chosen = [requests[index] for index in indices]
-            try:
-                returned = self._list_of(self._engine.timed(execute, chosen), len(chosen))
-            except BaseException as error:
-                self._instance.watchdog.slot[0] = 0.0
-                alone = isolates and not isinstance(error, (DeadlineExceeded, OutputError))
-                if alone and not self._senders:
-                    for array, before in kept:
-                        array[...] = before
-                    for index in indices:
-                        run([index], isolates=False)
-                    return
-                for index in indices:
-                    responses[index] = self._answer_unless_sent(requests[index], error)
-                return
-            for index, response in zip(indices, returned, strict=True):
-                try:
-                    responses[index] = self._finish(requests[index], response)
-                except BaseException as error:
-                    responses[index] = answer(error)
-
-        accepted = self._accept(requests, refuse)
-        isolates = self._isolates and len(accepted) > 1
-        if isolates:
-            # The original may change its inputs in place: a second run has to see what the first one saw.
-            for index in accepted:
-                kept += [(array, array.copy()) for array in map(_array_of, requests[index].inputs())]
-        if accepted:
-            run(accepted, isolates)
-        return responses
-
-    def _list_of(self, returned: Any, count: int) -> list[Any]:
-        if not isinstance(returned, list):
-            if returned is None and len(self._senders) == count:
-                return [None] * count
-            got = type(returned).__name__
-            raise OutputError(f"output.type: execute returned {got}, expected a list", reason="output.type")
-        if len(returned) != count:
-            raise OutputError(
-                f"output.count: execute returned {len(returned)} responses for {count} requests", reason="output.count"
-            )
-        return returned
-
-    def _answer_unless_sent(self, request: Any, error: BaseException) -> Any:
-        sender = self._senders.get(request)
-        if sender is None:
-            return self.answer(error)
-        sender.fail(error)
-        return None
-
-    def _finish(self, request: Any, response: Any) -> Any:
-        sender = self._senders.get(request)
-        if sender is not None and sender.is_finished and response is not None:
-            self._warn(
-                OutputError("output.twice: a request was answered by its sender, and again", reason="output.twice")
-            )
-            return None
-        if response is None:
-            # Legitimate where the original answers through the sender or asks for the request again.
-            if sender is not None or request in self._rescheduled:
-                return None
-            raise OutputError("output.missing: execute returned no response for a request", reason="output.missing")
-        checked = self.check_response(response, self._rows.get(request, -1))
-        if self._refuses and not checked.has_error():
-            self._check_presence(request, checked)
-        self.count("answered" if checked.has_error() else "ok")
-        return checked
-
-    def _check_presence(self, request: Any, response: Any) -> None:
-        there = {tensor.name() for tensor in response.output_tensors()}
-        for name in self._instance.plan.outputs:
-            if name not in there and name in request.requested_output_names():
-                raise OutputError(f"output.missing: '{name}' was not returned", reason="output.missing")
-
-    def check_response(self, response: Any, rows: int) -> Any:
-        """Return a response as it may leave.
-
-        Raises:
-            OutputError: it must not.
-        """
-        if not isinstance(response, self._instance.backend.InferenceResponse):
-            got = type(response).__name__
-            raise OutputError(f"output.type: {got} is no InferenceResponse", reason="output.type")
-        if response.has_error():
-            return self._clean_error(response)
-        total_bytes = 0
-        for tensor in response.output_tensors():
-            total_bytes += self._check_tensor(tensor, rows)
-        check_total_bytes(total_bytes, self._instance.plan.max_output_bytes)
-        return response
-
-    def _check_tensor(self, tensor: Any, rows: int) -> int:
-        if not tensor.is_cpu():
-            return 0
-        name = tensor.name()
-        plan: OutputPlan | None = self._plans.get(name)
-        array = tensor.as_numpy()
-        key = (rows, name, array.shape)
-        if plan is not None and array.dtype is plan.dtype:
-            known = self._good.get(key)
-            if known is not None:
-                return known
-        try:
-            if plan is None:
-                raise OutputError(
-                    f"output.unknown: '{tensor.name()[:64]}' is no output of this model", reason="output.unknown"
-                )
-            plan.check_metadata(array, rows if rows >= 0 else array.shape[0] if array.ndim else 0)
-            total_bytes = plan.check_payload(array)
-            if not (plan.is_bytes or plan.finite):
-                self._good.note(key, total_bytes)
-            return total_bytes
-        except OutputError as error:
-            if self._refuses or error.reason == "output.bytes":
-                raise
-            self._warn(error)
-            return sent_bytes(array)
-
-    def _warn(self, error: OutputError) -> None:
-        self._instance.stats.warn(error.reason)
-        if error.reason not in self._warned:
-            self._warned.add(error.reason)
-            self._instance.logger.warning(f"passed an output that breaks config.pbtxt: {error.message}")
-
-    def _clean_error(self, response: Any) -> Any:
-        error = response.error()
-        backend = self._instance.backend
-        # Always a new object: an original may use one error response for several requests, which crashes the server.
-        return backend.InferenceResponse(error=backend.TritonError(client_text(str(error.message())), error.code()))
-
-    def _decoupled(self, requests: list[Any], execute: Callable[[list[Any]], Any]) -> None:
-        def refuse(index: int, error: BaseException) -> None:
-            self._fail(requests[index], error)
-
-        accepted = [requests[index] for index in self._accept(requests, refuse)]
-        if not accepted:
-            return
-        try:
-            self._engine.timed(execute, accepted)
-        except BaseException as error:
-            self._instance.watchdog.slot[0] = 0.0
-            for request in accepted:
-                self._fail(request, error)
-
-    def _fail(self, request: Any, error: BaseException) -> None:
-        """End one request of a decoupled model; a sender that fails must not cost the others their answer."""
-        try:
-            request.get_response_sender().fail(error)
-        except Exception as failure:
-            log_failure(self._instance.logger, "a response could not be sent", failure, new_error_id(), "model.failed")
-
-
-def _array_of(tensor: Any) -> Any:
-    return tensor.as_numpy()
+    def _count(self, outcome: str) -> None:
+        with self._counting:
+            self._stats.count(outcome)

@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safe_triton._declared import is_triton_stub
+from safe_triton._text import client_text
 from safe_triton.confinement.enforcement import Enforcement, Gap, refused
-from safe_triton.confinement.launch import GRANT_VARIABLE, SHARED_MEMORY, granted_from_json
+from safe_triton.confinement.launch import (
+    GRANT_VARIABLE,
+    RECORD_VARIABLE,
+    SHARED_MEMORY,
+    granted_from_json,
+    policy_to_plain,
+)
+from safe_triton.confinement.scratch import SCRATCH_VARIABLE, scratch_gaps
 from safe_triton.errors import ConfinementError, LoadError
-from safe_triton.policy.sandbox import SandboxPolicy
-from safe_triton.runtime.text import client_text
+from safe_triton.policy.sandbox import SCRATCH, SandboxPolicy
+from safe_triton.policy.toml_text import toml_key, toml_value
 
 if TYPE_CHECKING:
     from safe_triton.runtime.log import ModelLogger
@@ -30,6 +38,9 @@ LATE = Gap(
     "confinement.late",
     "module level and load() ran unconfined, with the server's environment and open files",
     "start it with safe-triton serve",
+)
+SCRATCH_MISSING = Gap(
+    "scratch", "confinement.scratch", "there is no scratch folder without the launcher", LATE.fix, is_essential=False
 )
 CHILDREN = Gap("processes", "confinement.children", "load() left child processes, which are not confined", "end them")
 
@@ -80,7 +91,12 @@ class SealPlan:
 
 
 def plan_seal(
-    declared: SandboxPolicy | None, launched: Launched | None, needs: SandboxPolicy, *, has_children: bool = False
+    declared: SandboxPolicy | None,
+    launched: Launched | None,
+    needs: SandboxPolicy,
+    *,
+    has_children: bool = False,
+    model: str = "NAME",
 ) -> SealPlan:
     """Decide what the seal does; pure.
 
@@ -89,6 +105,7 @@ def plan_seal(
         launched: what the launcher says; ``None`` without it.
         needs: what this process cannot serve without, found by itself; with a launcher only its GPUs count.
         has_children: whether ``load`` left processes behind.
+        model: its name in the operator's policy.
 
     Raises:
         ConfinementError: the model asks for more than it was granted, or requires what cannot be had.
@@ -111,14 +128,16 @@ def plan_seal(
     if launched is None:
         if is_required:
             raise refused("confinement.launcher", f"this process was not started by the launcher; {LAUNCHER_FIX}")
+        if declared.has_scratch:
+            gaps.append(SCRATCH_MISSING)
+            kept = tuple(path for path in declared.write if path.split("/", 1)[0] != SCRATCH)
+            declared = dataclasses.replace(declared, write=kept)
         policy = joined(declared, needs)
         return SealPlan(confine=policy, guard=policy, gaps=(LATE, *gaps))
     beyond = declared.widens(launched.granted)
     if beyond:
-        raise refused(
-            "confinement.not_granted",
-            f"it asks for {', '.join(beyond)}; add {grant_line(declared, launched.granted)} to the operator's policy",
-        )
+        line = grant_line(model, declared, launched.granted)
+        raise refused("confinement.not_granted", f"it asks for {', '.join(beyond)}; add to safe-triton.toml: {line}")
     own = dataclasses.replace(launched.needs, gpu_ids=needs.gpu_ids)
     policy = joined(declared, own).tighten(launched.granted)
     return SealPlan(confine=policy, guard=policy, gaps=tuple(gaps))
@@ -134,27 +153,25 @@ def joined(policy: SandboxPolicy, needs: SandboxPolicy) -> SandboxPolicy:
     )
 
 
-def grant_line(asked: SandboxPolicy, granted: SandboxPolicy) -> str:
-    """Return the policy, as it is written, that grants what ``asked`` has beyond ``granted``."""
-    beyond = asked.widens(granted)
-    parts = []
-    for name in ("read", "write"):
-        paths = [phrase.removeprefix(f"{name} ") for phrase in beyond if phrase.startswith(f"{name} ")]
-        if paths:
-            parts.append(f"{name}=[{', '.join(map(repr, paths))}]")
-    if any(phrase.startswith("network") for phrase in beyond) and asked.network:
-        to = "" if asked.network.to == "any" else f", to={list(asked.network.to)}"
-        parts.append(f"network=unsafe.AllowNetwork(reason=…{to})")
-    if "processes" in beyond:
-        parts.append("processes=unsafe.AllowProcesses(reason=…)")
-    gpus = [index for index in asked.gpu_ids if index not in granted.gpu_ids]
-    if gpus:
-        parts.append(f"gpu_ids={gpus}")
-    return f"SandboxPolicy({', '.join(parts)})"
+def grant_line(model: str, asked: SandboxPolicy, granted: SandboxPolicy) -> str:
+    """Return the table of the operator's policy, and the lines in it, that grant what ``asked`` has beyond ``granted``.
+
+    A list stands there as a whole, since it replaces the one that is there.
+    """
+    fields = {phrase.split(" ", 1)[0].replace("GPU", "gpu_ids") for phrase in asked.widens(granted)}
+    values = {item.name: getattr(asked, item.name) for item in dataclasses.fields(asked) if item.name in fields}
+    lines = ", ".join(f"{name} = {toml_value(value)}" for name, value in values.items())
+    return f"[models.{toml_key(model)}.sandbox] {lines}"
 
 
 def seal(
-    declared: SandboxPolicy | None, args: Mapping[str, str], logger: ModelLogger, stats: Stats
+    declared: SandboxPolicy | None,
+    args: Mapping[str, str],
+    logger: ModelLogger,
+    stats: Stats,
+    *,
+    device_id: int = 0,
+    known: tuple[Gap, ...] = (),
 ) -> Callable[[Execute], Execute]:
     """Narrow this process to what the model declares, for good, and switch the guard on.
 
@@ -163,6 +180,8 @@ def seal(
         args: what Triton passed to ``initialize``.
         logger: is told what holds.
         stats: gets the gaps, and later the violations.
+        device_id: the instance's GPU, as CUDA counts in this process.
+        known: gaps that were found before ``load``.
 
     Returns:
         What to put around ``execute``: nothing inside Triton; in a test's fake, the guard while ``execute`` runs.
@@ -180,13 +199,17 @@ def seal(
         raise declared.problem
     if not is_triton_stub():
         return _seal_fake(declared, args, logger, stats)
+    if RECORD_VARIABLE in os.environ and _is_recorded():  # safe-triton learn reads this line
+        plain = policy_to_plain(declared) if declared else None
+        logger.warning("model is recorded, not confined", extra={"fields": {"declared": plain}})
+        return lambda execute: execute
     if declared is None and GRANT_VARIABLE not in os.environ:
         logger.info(
             "model is not confined", extra={"fields": {"detail": "no launcher, and the model declares no sandbox"}}
         )
         return lambda execute: execute
     try:
-        _seal_stub(declared, args, logger, stats)
+        _seal_stub(declared, args, logger, stats, device_id=device_id, known=known)
     except ConfinementError as error:
         # The paths are for the operator's log only: the load API shows this text to its clients.
         fields = {"reason": error.reason, "detail": error.message}
@@ -195,7 +218,24 @@ def seal(
     return lambda execute: execute
 
 
-def _seal_stub(declared: SandboxPolicy | None, args: Mapping[str, str], logger: ModelLogger, stats: Stats) -> None:
+def _is_recorded() -> bool:
+    """Whether this process was started so: by its first environment, which a confined process cannot read."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return f"{RECORD_VARIABLE}=1".encode() in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _seal_stub(
+    declared: SandboxPolicy | None,
+    args: Mapping[str, str],
+    logger: ModelLogger,
+    stats: Stats,
+    *,
+    device_id: int,
+    known: tuple[Gap, ...],
+) -> None:
     from safe_triton.confinement import privileges
     from safe_triton.runtime import guard, surroundings
 
@@ -207,23 +247,40 @@ def _seal_stub(declared: SandboxPolicy | None, args: Mapping[str, str], logger: 
         granted, given = granted_from_json(os.environ[GRANT_VARIABLE])
         launched = Launched(granted=granted, needs=given, wrong=tuple(surroundings.ungranted(granted)))
     resolved = declared.resolve(surroundings.places(args)) if declared is not None else None
-    planned = plan_seal(resolved, launched, surroundings.needs(args), has_children=surroundings.has_children())
+    planned = plan_seal(
+        resolved,
+        launched,
+        surroundings.needs(args),
+        has_children=surroundings.has_children(),
+        model=args.get("model_name", "NAME"),
+    )
+    held = launched is not None and not launched.wrong
+    bounded, gaps = _bound_gpu(planned.guard, args, device_id)
     report = Enforcement(requested=(), effective=(), gaps=())
     if planned.confine is not None:
-        from safe_triton.confinement.engine import confine
+        from safe_triton.confinement import engine
 
-        report = confine(planned.confine, keep_descriptors=surroundings.region_descriptors(SHARED_MEMORY))
+        kept = surroundings.region_descriptors(SHARED_MEMORY)
+        if launched is not None and held:
+            report = engine.narrow(planned.confine, launched.granted, keep_descriptors=kept)
+        else:
+            report = engine.confine(planned.confine, keep_descriptors=kept)
     elif planned.guard is not None:
         privileges.set_undumpable()
     if planned.guard is not None:
         refuse = guard.compile_refusal(stats.violations, _identity(logger))
-        guard.install(surroundings.rules(planned.guard), refuse)
-    gaps = (*planned.gaps, *report.gaps)
+        guard.install(surroundings.rules(planned.guard, names_python=held), refuse)
+        gaps += scratch_gaps(os.environ.get(SCRATCH_VARIABLE), planned.guard)
+    gaps = (*planned.gaps, *report.gaps, *known, *gaps)
     for gap in gaps:
         stats.gaps[gap.mechanism] = stats.gaps.get(gap.mechanism, 0) + 1
-    is_held = launched is not None and not launched.wrong
     fields = {
-        "effective": [*(("launcher",) if is_held else ()), *report.effective, *(("guard",) if planned.guard else ())],
+        "effective": [
+            *(("launcher",) if held else ()),
+            *report.effective,
+            *bounded,
+            *(("guard",) if planned.guard else ()),
+        ],
         "gaps": [str(gap) for gap in gaps],
         "threads": report.threads,
         "closed_descriptors": report.closed_descriptors,
@@ -231,6 +288,17 @@ def _seal_stub(declared: SandboxPolicy | None, args: Mapping[str, str], logger: 
     }
     level = logger.warning if any(gap.is_essential for gap in gaps) else logger.info
     level("model is sealed" if planned.guard else "model is not confined", extra={"fields": fields})
+
+
+def _bound_gpu(
+    policy: SandboxPolicy | None, args: Mapping[str, str], device_id: int
+) -> tuple[tuple[str, ...], tuple[Gap, ...]]:
+    """Bound what libraries take of the instance's GPU, while its driver can still be reached as ``load`` could."""
+    if policy is None or args["model_instance_kind"] != "GPU":
+        return (), ()
+    from safe_triton.runtime import gpu
+
+    return gpu.limit_memory(policy.resources.gpu_memory_bytes, device_id)
 
 
 def _seal_fake(
@@ -242,7 +310,8 @@ def _seal_fake(
     from safe_triton.runtime import guard, surroundings
 
     policy = joined(declared.resolve(surroundings.places(args)), surroundings.needs(args))
-    hook = guard.compile_hook(surroundings.rules(policy), guard.compile_refusal(stats.violations, _identity(logger)))
+    refuse = guard.compile_refusal(stats.violations, _identity(logger))
+    hook = guard.compile_hook(surroundings.rules(policy, names_python=False), refuse)
 
     def around(execute: Execute) -> Execute:
         async def finish(pending: Any) -> Any:

@@ -12,11 +12,12 @@ class Stats:
         warnings: outputs that were passed although they break config.pbtxt, by reason (``protect`` only).
         violations: refused attempts of the model's code by kind.
         gaps: what is not enforced on this instance's process, by mechanism.
+        calls: ``[calls, seconds]`` by the name of the model that was called.
         execution_s: seconds in the author's code.
         guard_s: seconds outside it, from the first request of an execute on: checks and building responses.
     """
 
-    __slots__ = ("execution_s", "gaps", "guard_s", "outcomes", "refusals", "violations", "warnings")
+    __slots__ = ("calls", "execution_s", "gaps", "guard_s", "outcomes", "refusals", "violations", "warnings")
 
     def __init__(self) -> None:
         self.outcomes = {"ok": 0, "refused": 0, "answered": 0, "failed": 0, "deadline": 0, "cancelled": 0}
@@ -24,6 +25,7 @@ class Stats:
         self.warnings: dict[str, int] = {}
         self.violations: dict[str, int] = {}
         self.gaps: dict[str, int] = {}
+        self.calls: dict[str, list[float]] = {}
         self.execution_s = 0.0
         self.guard_s = 0.0
 

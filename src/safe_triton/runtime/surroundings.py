@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 from safe_triton import _libc
 from safe_triton.confinement import privileges, verify
 from safe_triton.confinement.grants import compile_grants, python_paths
-from safe_triton.policy.sandbox import SandboxPolicy
+from safe_triton.confinement.scratch import SCRATCH_VARIABLE
+from safe_triton.policy.sandbox import SCRATCH, SandboxPolicy
 from safe_triton.runtime import _pb
+from safe_triton.runtime.gpu import minor_of
 from safe_triton.runtime.guard_rules import GuardRules, compile_rules
 
 _REGION_ARGUMENT = 2
@@ -25,6 +27,9 @@ def places(args: Mapping[str, str]) -> dict[str, str]:
         "model": model,
         "version": os.path.join(model, args["model_version"]),
         "repository": os.path.dirname(model),
+        "python": sys.prefix,
+        # Left as it is where nothing was granted: then it is refused by its name, or reported.
+        "scratch": os.environ.get(SCRATCH_VARIABLE) or SCRATCH,
     }
 
 
@@ -35,19 +40,23 @@ def needs(args: Mapping[str, str]) -> SandboxPolicy:
     return SandboxPolicy(
         read=tuple(folder for folder in folders if folder.startswith("/") and os.path.isdir(folder)),
         write=(region,) if region else (),
-        gpu_ids=(int(args["model_instance_device_id"]),) if args["model_instance_kind"] == "GPU" else (),
+        gpu_ids=(minor_of(args),) if args["model_instance_kind"] == "GPU" else (),
     )
 
 
 def ungranted(granted: SandboxPolicy) -> list[str]:
-    """Ask the kernel whether this process is held to a policy; return what it did not refuse, empty when it is."""
+    """Ask the kernel whether this process is held to a policy that names its Python environment too.
+
+    Returns:
+        What it did not refuse, empty when it is.
+    """
     wrong = [
         call.what
         for call in privileges.check_calls(has_filter=True)
         if _libc.syscall(*call.arguments) != call.expected or not call.is_right()
     ]
     wrong += verify.check_attempts(verify.attempts(granted, os.uname().machine))
-    return wrong + verify.check_files(verify.ungranted_path(compile_grants(granted, python_paths())))
+    return wrong + verify.check_files(verify.ungranted_path(compile_grants(granted, ())))
 
 
 def has_children() -> bool:
@@ -76,9 +85,26 @@ def load_now(modules: Iterable[str]) -> None:
             importlib.import_module(name)
 
 
-def rules(policy: SandboxPolicy) -> GuardRules:
-    """Return the guard's rules in this process."""
-    return compile_rules(policy, python_paths(), sys.path)
+def rules(policy: SandboxPolicy, *, names_python: bool) -> GuardRules:
+    """Return the guard's rules in this process.
+
+    Args:
+        policy: with what the process itself needs.
+        names_python: whether the Python environment is among its paths.
+    """
+    return compile_rules(policy, () if names_python else python_paths(), sys.path, _own_classes())
+
+
+def _own_classes() -> frozenset[tuple[str, str]]:
+    """Module and name of every class that is defined by now outside the Python environment: the author's."""
+    python = tuple(f"{path}/" for path in python_paths())
+    found: set[tuple[str, str]] = set()
+    for name, module in tuple(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and not os.path.realpath(file).startswith(python):
+            classes = {key: value for key, value in vars(module).items() if isinstance(value, type)}
+            found |= {(name, key) for key, value in classes.items() if value.__module__ == name}
+    return frozenset(found)
 
 
 def _region() -> str | None:

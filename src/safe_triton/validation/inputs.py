@@ -113,7 +113,13 @@ def dtype_label(dtype: np.dtype[Any]) -> str:
 
 
 def compile_input(
-    spec: TensorSpec, config: ModelConfig, rules: InputLimits, limits: LimitsReader, max_batch_rows: int
+    spec: TensorSpec,
+    config: ModelConfig,
+    rules: InputLimits,
+    limits: LimitsReader,
+    max_batch_rows: int,
+    *,
+    allows_unseen: bool = False,
 ) -> InputPlan:
     """Compile one input from its specification, its own rules and the model-wide limits.
 
@@ -123,13 +129,14 @@ def compile_input(
         rules: the declaration for this input (all-default where there is none).
         limits: the model-wide limits.
         max_batch_rows: rows per request; 0 without a batch axis.
+        allows_unseen: whether a type that numpy lacks is planned as one of opaque elements.
 
     Raises:
         PolicyError: reason ``policy.conflict``; a limit that no request of this configuration could meet, or that
             could never be checked.
         ConfigError: a data type that arrives without a numpy array.
     """
-    if not spec.dtype.numpy:
+    if not spec.dtype.numpy and not allows_unseen:
         raise ConfigError(
             f"config.dtype: input '{spec.name}' is {spec.dtype.name}, which numpy cannot hold", reason="config.dtype"
         )
@@ -143,7 +150,7 @@ def compile_input(
         limits.note_applied("max_string_bytes")
     plan = InputPlan(
         name=spec.name,
-        dtype=np.dtype(spec.dtype.numpy),
+        dtype=np.dtype(spec.dtype.numpy or f"V{spec.dtype.itemsize}"),
         dtype_name=spec.dtype.name,
         rank=rank,
         fixed=fixed,

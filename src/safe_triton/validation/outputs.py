@@ -115,19 +115,21 @@ def sent_bytes(array: Array) -> int:
     """Return an array's bytes on the wire: of objects, the sum of their lengths."""
     if array.dtype != object:
         return array.size * array.itemsize
-    return sum(_sent_bytes(item) for item in array.ravel().tolist() if isinstance(item, (bytes, str)))
+    return sum(map(_sent_bytes, array.ravel().tolist()))
 
 
-def _sent_bytes(item: bytes | str) -> int:
-    """Return the length of an element as Triton sends it: str as UTF-8."""
-    return len(item) if isinstance(item, bytes) else len(item.encode())
+def _sent_bytes(item: object) -> int:
+    """Return the length of an element as Triton sends it: whatever is not bytes, as text in UTF-8."""
+    return len(item) if type(item) is bytes else len(str(item).encode())
 
 
 def _wrong(reason: str, message: str, name: str) -> OutputError:
     return OutputError(f"{reason}: {message} at outputs['{name}']", reason=reason)
 
 
-def compile_output(spec: TensorSpec, config: ModelConfig, rules: OutputLimits, limits: LimitsReader) -> OutputPlan:
+def compile_output(
+    spec: TensorSpec, config: ModelConfig, rules: OutputLimits, limits: LimitsReader, *, allows_unseen: bool = False
+) -> OutputPlan:
     """Compile one output from its specification and its declaration.
 
     Raises:
@@ -135,7 +137,7 @@ def compile_output(spec: TensorSpec, config: ModelConfig, rules: OutputLimits, l
             dims exceed.
         ConfigError: a data type that numpy cannot hold.
     """
-    if not spec.dtype.numpy:
+    if not spec.dtype.numpy and not allows_unseen:
         raise ConfigError(
             f"config.dtype: output '{spec.name}' is {spec.dtype.name}, which numpy cannot hold", reason="config.dtype"
         )
@@ -157,7 +159,7 @@ def compile_output(spec: TensorSpec, config: ModelConfig, rules: OutputLimits, l
         )
     return OutputPlan(
         name=spec.name,
-        dtype=np.dtype(spec.dtype.numpy),
+        dtype=np.dtype(spec.dtype.numpy or f"V{spec.dtype.itemsize}"),
         dtype_name=spec.dtype.name,
         rank=len(dims) + offset,
         fixed=tuple((axis + offset, size) for axis, size in enumerate(dims) if size >= 0),

@@ -8,6 +8,7 @@ from typing import Any
 
 from safe_triton.errors import LimitExceededError, ParameterError
 from safe_triton.policy import Limits, ParameterLimits, bound
+from safe_triton.policy.defaults import CALL_PARAMETER
 
 JSON_GROWTH = 6
 """A character of a parameter takes at most six in JSON (``\\u001f``)."""
@@ -33,6 +34,8 @@ def compile_parameters(limits: Limits) -> ParametersCheck:
             raise LimitExceededError("limit.parameter_bytes", len(text), max_text, "parameters")
         # As pairs: a dict would merge a name that comes twice before it is counted.
         pairs: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=list) if text else []
+        if CALL_PARAMETER in text:
+            pairs = _without_call(pairs)
         if len(pairs) > max_count:
             raise LimitExceededError("limit.parameters", len(pairs), max_count, "parameters")
         parameters: Parameters = dict(pairs)
@@ -47,6 +50,14 @@ def compile_parameters(limits: Limits) -> ParametersCheck:
         return parameters
 
     return check
+
+
+def _without_call(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Leave out what a guarded caller adds: it is read where calls are made, and is none of the author's."""
+    kept = [pair for pair in pairs if pair[0] != CALL_PARAMETER]
+    if len(pairs) - len(kept) > 1:
+        raise ParameterError("parameter.duplicate: a name came twice at parameters", reason="parameter.duplicate")
+    return kept
 
 
 def _bytes_of(text: str) -> int:

@@ -53,12 +53,14 @@ class Plan:
     load_deadline_s: float
 
 
-def compile_plan(limits: Limits, config: ModelConfig) -> Plan:
+def compile_plan(limits: Limits, config: ModelConfig, *, allows_unseen: bool = False) -> Plan:
     """Compile the declared limits and the model's configuration into a plan. Pure: no side effect, no kernel.
 
     Args:
         limits: what the model declares; fields left out hold their finite defaults.
         config: the model's configuration.
+        allows_unseen: whether tensors that numpy cannot have are planned by their shapes; only for a request path
+            that reads none of their values.
 
     Raises:
         PolicyError: a declaration that is wrong, names what the model does not have, or that config.pbtxt
@@ -77,11 +79,20 @@ def compile_plan(limits: Limits, config: ModelConfig) -> Plan:
     _check_named("outputs", output_rules, [spec.name for spec in config.outputs])
     max_batch_rows = _batch_rows(reader.take("max_batch_size"), config)
     inputs = {
-        spec.name: compile_input(spec, config, input_rules.get(spec.name, DEFAULT_INPUT), reader, max_batch_rows)
+        spec.name: compile_input(
+            spec,
+            config,
+            input_rules.get(spec.name, DEFAULT_INPUT),
+            reader,
+            max_batch_rows,
+            allows_unseen=allows_unseen,
+        )
         for spec in config.inputs
     }
     outputs = {
-        spec.name: compile_output(spec, config, output_rules.get(spec.name, DEFAULT_OUTPUT), reader)
+        spec.name: compile_output(
+            spec, config, output_rules.get(spec.name, DEFAULT_OUTPUT), reader, allows_unseen=allows_unseen
+        )
         for spec in config.outputs
     }
     reader.check_applied("max_sequence_length", "set InputLimits(sequence_axis=…) for the input that has one")

@@ -59,14 +59,15 @@ class TestRefusal:
     def test_it_names_the_grant_and_counts(self) -> None:
         """One PermissionError with the line of the policy, one count by kind."""
         violations: dict[str, int] = {}
-        refusal = guard.compile_refusal(violations, {})
+        refusal = guard.compile_refusal(violations, {"model": "text digits"})
         for _ in range(2):
             with pytest.raises(PermissionError):
                 refusal("network", "socket.bind", "…")
         with pytest.raises(PermissionError) as raised:
             refusal("network", "socket.connect", guard_rules.NETWORK_GRANT)
         assert raised.value.strerror == (
-            "guard.network: refused socket.connect; grant it with SandboxPolicy(network=unsafe.AllowNetwork(reason=…))"
+            "guard.network: refused socket.connect; grant it in safe-triton.toml: "
+            '[models."text digits".sandbox] network = { reason = "…" }'
         )
         assert violations == {"network": 3}
 

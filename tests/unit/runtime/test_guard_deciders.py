@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from safe_triton import unsafe
-from safe_triton.runtime import guard_rules
-from tests.unit.runtime.guards import hook_for, kind_of, make_places
+from safe_triton import SandboxPolicy, unsafe
+from safe_triton.runtime import guard_rules, surroundings
+from safe_triton.runtime.guard import compile_hook
+from tests.unit.runtime.guards import hook_for, kind_of, make_places, refuse
 
 INET, STREAM = socket.AF_INET, socket.SOCK_STREAM
 READ, WRITE = os.O_RDONLY, os.O_WRONLY | os.O_CREAT
@@ -172,6 +175,17 @@ class TestEverythingElse:
         assert kind_of(hook, "subprocess.Popen", "x") == ""
         assert kind_of(hook, "pickle.find_class", "model", "Work") == ""
         assert kind_of(hook, "socket.connect", None, ("host", 1)) == ""
+
+    def test_pickles_of_own_classes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A class that a file of the model's defines may be named; what it only imported, and functions, may not."""
+        module: Any = types.ModuleType("own_words")
+        module.__file__ = str(tmp_path / "own_words.py")
+        exec("from subprocess import Popen\nclass Word: ...\ndef function(): ...", module.__dict__)
+        monkeypatch.setitem(sys.modules, "own_words", module)
+        hook = compile_hook(surroundings.rules(SandboxPolicy(), names_python=False), refuse)
+        named = ("Word", "Popen", "function", "Word.__init__")
+        kinds = [kind_of(hook, "pickle.find_class", "own_words", name) for name in named]
+        assert kinds == ["", "pickle", "pickle", "pickle"]
 
     def test_ports(self, places: Path) -> None:
         """With ports granted, a connection elsewhere is refused."""

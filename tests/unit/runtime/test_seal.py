@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ import pytest
 from safe_triton import LoadConditions, SafeTritonPythonModel, protect, unsafe
 from safe_triton.confinement import landlock
 from safe_triton.confinement.launch import GRANT_VARIABLE, LaunchTable, granted_from_json, granted_to_json
-from safe_triton.errors import ConfinementError, LoadError, PolicyError
+from safe_triton.errors import ConfinementError, LoadError
 from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
-from safe_triton.runtime.seal import LATE, Launched, SealPlan, grant_line, plan_seal
+from safe_triton.runtime.seal import LATE, SCRATCH_MISSING, Launched, SealPlan, grant_line, plan_seal
 from safe_triton.testing import load_model
 
 NEEDS = SandboxPolicy(read=("/model", "/backend"), write=("/dev/shm/region",))
@@ -54,25 +55,25 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("declared", "phrase", "line"),
         [
-            (SandboxPolicy(read=("/etc",)), "read /etc", "SandboxPolicy(read=['/etc'])"),
-            (SandboxPolicy(write=("/data",)), "write /data", "SandboxPolicy(write=['/data'])"),
+            (SandboxPolicy(read=("/etc",)), "read /etc", 'read = ["/etc"]'),
+            (SandboxPolicy(write=("/data",)), "write /data", 'write = ["/data"]'),
             (
                 SandboxPolicy(network=unsafe.AllowNetwork(reason="x", to=(443,))),
                 "network to (443,)",
-                "SandboxPolicy(network=unsafe.AllowNetwork(reason=…, to=[443]))",
+                'network = { reason = "x", to = [443] }',
             ),
             (
                 SandboxPolicy(network=unsafe.AllowNetwork(reason="x"), read=("/data",)),
                 "network to any",
-                "SandboxPolicy(network=unsafe.AllowNetwork(reason=…))",
+                'network = { reason = "x", to = "any" }',
             ),
             (
                 SandboxPolicy(processes=unsafe.AllowProcesses(reason="x")),
                 "processes",
-                "SandboxPolicy(processes=unsafe.AllowProcesses(reason=…))",
+                'processes = { reason = "x" }',
             ),
-            (SandboxPolicy(gpu_ids=(1,)), "GPU 1", "SandboxPolicy(gpu_ids=[1])"),
-            (SandboxPolicy(read=("/data", "/b"), write=("/a",)), "read /b, write /a", "SandboxPolicy(read=['/b'], write=['/a'])"),
+            (SandboxPolicy(gpu_ids=(1,)), "GPU 1", 'gpu_ids = [1]'),
+            (SandboxPolicy(read=("/data", "/b"), write=("/a",)), "read /b, write /a", 'read = ["/data", "/b"], write = ["/a"]'),
         ],
     )  # fmt: skip
     def test_asking_for_more_is_refused_with_the_line_to_add(
@@ -80,10 +81,11 @@ class TestPlan:
     ) -> None:
         """Each kind of grant, by name."""
         with pytest.raises(ConfinementError) as raised:
-            plan_seal(declared, LAUNCHED, NEEDS)
+            plan_seal(declared, LAUNCHED, NEEDS, model="text digits")
         assert raised.value.reason == "confinement.not_granted"
-        assert f"it asks for {phrase}; add {line} to the operator's policy" in raised.value.message
-        assert grant_line(declared, GRANTED) == line
+        table = f'[models."text digits".sandbox] {line}'
+        assert f"it asks for {phrase}; add to safe-triton.toml: {table}" in raised.value.message
+        assert grant_line("text digits", declared, GRANTED) == table
 
     def test_best_effort_does_not_ask_for_more_either(self) -> None:
         """A grant is the operator's, however lax the model is about enforcing."""
@@ -103,6 +105,16 @@ class TestPlan:
         assert planned.gaps == (LATE,)
         assert planned.confine is not None
         assert (planned.confine.read, planned.confine.write) == (NEEDS.read, NEEDS.write)
+
+    def test_scratch_that_was_not_granted(self) -> None:
+        """Under the launcher it is asked for by its name; without it there is none, and it says so."""
+        asking = SandboxPolicy(write=("{scratch}",), enforcement="best-effort")
+        with pytest.raises(ConfinementError, match=r"it asks for write \{scratch\}"):
+            plan_seal(asking, LAUNCHED, NEEDS)
+        planned = plan_seal(asking, None, NEEDS)
+        assert planned.gaps == (LATE, SCRATCH_MISSING)
+        assert planned.confine is not None
+        assert planned.confine.write == NEEDS.write
 
     @pytest.mark.parametrize("declared", [None, SandboxPolicy(), LAX])
     def test_a_launcher_that_does_not_hold_is_not_believed(self, declared: SandboxPolicy | None) -> None:
@@ -249,11 +261,48 @@ class TestFake:
         with expected, load_model(self.model(secret, sandbox), CONFIG):
             pass
 
-    def test_a_placeholder_without_a_place_is_refused(self, secret: Path) -> None:
-        """``{scratch}`` is nowhere."""
-        model = self.model(secret, SandboxPolicy(write=("{scratch}",)))
-        with pytest.raises(PolicyError, match=r"policy\.placeholder"), load_model(model, CONFIG):
-            pass
+    @pytest.mark.parametrize("is_protected", [False, True])
+    def test_a_scratch_folder(self, is_protected: bool) -> None:
+        """``context.scratch`` and ``tempfile`` lead to a folder that is gone afterwards; elsewhere nothing is written."""
+        places: list[str] = []
+
+        def work() -> None:
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(b"x")
+                places.append(os.path.dirname(file.name))
+
+        class Writer(SafeTritonPythonModel):
+            sandbox = SandboxPolicy(write=("{scratch}",))
+
+            def load(self, context: Any) -> None:
+                places.append(str(context.scratch))
+
+            def infer(self, inputs: dict[str, Any]) -> Any:
+                work()
+                return inputs
+
+        class Vendor:
+            def initialize(self, args: dict[str, str]) -> None:
+                places.append(os.environ["TMPDIR"])
+
+            def execute(self, requests: list[Any]) -> list[Any]:
+                work()
+                return []
+
+        before = tempfile.gettempdir()
+        with load_model(protect(Vendor, sandbox=Writer.sandbox) if is_protected else Writer, CONFIG) as fake:
+            fake.infer(X)
+            assert dict(fake.model._instance.stats.violations) == {}
+        assert len(places) == 2
+        assert len(set(places)) == 1
+        assert places[0] != before
+        assert not os.path.exists(places[0])
+        assert tempfile.gettempdir() == before
+
+    def test_no_scratch_folder_without_a_grant(self, secret: Path) -> None:
+        """``context.scratch`` is None."""
+        with load_model(self.model(secret, None), CONFIG) as fake:
+            assert fake.model._instance.context.scratch is None
 
 
 VERIFY = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safe_triton.config import ModelConfig
 from safe_triton.errors import PolicyError
@@ -13,6 +13,9 @@ from safe_triton.runtime.forms.engine import Engine, Execute
 from safe_triton.runtime.forms.plain import compile_plain_infer
 from safe_triton.runtime.forms.single import compile_infer
 from safe_triton.runtime.forms.stream import compile_stream
+
+if TYPE_CHECKING:
+    from safe_triton.runtime.bls import BlsClient
 
 FORMS = ("infer", "infer_batch", "stream")
 
@@ -44,12 +47,22 @@ def select_form(model: object, base: type, config: ModelConfig) -> str:
     return form
 
 
-def compile_execute(engine: Engine, model: object, form: str) -> Execute:
-    """Compile ``execute`` for the model's form."""
+def compile_execute(engine: Engine, model: object, form: str, bls: BlsClient | None) -> Execute:
+    """Compile ``execute`` for the model's form; with a client, its calls to other models belong to each request."""
     function = getattr(model, form)
+    takes_request = form != "infer_batch" and _takes_request(function)
+    if bls is not None:
+        from safe_triton.runtime.bls.around import by_callers, framed
+
+        kind = "async" if is_async(model, form) else form
+        if form != "infer_batch" and not takes_request:
+            function = _without_request(function)
+        function = framed(bls, kind, function, engine.plan.deadline_s)
+        if form == "infer_batch":
+            return by_callers(bls, compile_infer_batch(engine, function))
+        takes_request = True
     if form == "infer_batch":
         return compile_infer_batch(engine, function)
-    takes_request = _takes_request(function)
     if form == "stream":
         return compile_stream(engine, function, takes_request=takes_request)
     if is_async(model, form):
@@ -69,6 +82,10 @@ def is_async(model: object, form: str) -> bool:
 
 def _takes_request(function: Callable[..., Any]) -> bool:
     return _accepts(function, 2)
+
+
+def _without_request(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda inputs, _request: function(inputs)
 
 
 def _accepts(function: Callable[..., Any], count: int) -> bool:
