@@ -10,7 +10,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-attacks lint format types docs bench lock clean
+.PHONY: help venv demo test test-all test-attacks chaos lint format types docs bench lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
@@ -22,13 +22,16 @@ demo: venv  ## serve model_repository/ on a real tritonserver, send good and hos
 	@$(RUN) examples/demo/demo.py $(ARGS)
 
 test: venv  ## all tests, the real-server ones and every code block of the documentation included
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-all:  ## all tests on each of Python 3.10 to 3.13 that is found
 	@scripts/test-all.sh $(ARGS)
 
 test-attacks: venv  ## every attack at every moment as every user; writes docs/reference/attacks.md
 	@SAFE_TRITON_ATTACKS=all $(RUN) -m pytest tests/attacks $(ARGS)
+
+chaos: venv  ## every fault of models and of the server, healed on a real tritonserver while others are served
+	@SAFE_TRITON_CHAOS=all $(RUN) -m pytest tests/chaos $(ARGS)
 
 lint: venv  ## ruff: rules and format
 	@$(RUN) -m ruff check

@@ -1,7 +1,8 @@
-"""Serve model_repository/ on a real tritonserver and show what hostile requests get.
+"""Serve model_repository/ on a real tritonserver under every ring and show what hostile requests get.
 
 Sends the 360 held-out digits over gRPC and HTTP, then one hostile request after the other, each together with good
-requests to the same model, and compares every answer with what was promised.
+requests to the same model, and compares every answer with what was promised. Then crashes and hangs an unmodified
+model, and waits until it serves again.
 
 Exit status: 0 everything came as promised, 1 something did not, 2 there is no usable tritonserver, 130 interrupted.
 """
@@ -10,32 +11,40 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cases import Case, hostile_cases
-from report import CaseRow, DigitsRow, as_json, judge, print_digits, print_rows
+from healing import FAULTS, HealingRow, send_fault
+from report import CaseRow, DigitsRow, as_json, judge, print_digits, print_healing, print_rows
 from rich.console import Console
 from wire import Answer, Grpc, GrpcStream, Http, Request, Wire
 
 from safe_triton import SandboxPolicy
 from safe_triton.confinement.plan import plan
 from safe_triton.confinement.probe import probe
-from safe_triton.errors import IncompatibleEnvironmentError, ServerError, ServerNotFoundError
-from safe_triton.server import StartProgress, TritonServer, locate
+from safe_triton.errors import IncompatibleEnvironmentError, SafeTritonError, ServerNotFoundError
+from safe_triton.policyfile import load_policy
+from safe_triton.server import StartProgress, locate
+from safe_triton.server.hardening import GRPC_HEADER_PREFIX, SECRET_HEADER
+from safe_triton.supervision import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from rich.status import Status
 
 HERE = Path(__file__).resolve().parent
 REPOSITORIES = (HERE.parents[1] / "model_repository", HERE / "repository")
+POLICY = HERE / "safe-triton.toml"
 HELD_OUT = HERE.parent / "train_digits" / "held_out.npz"
 KEPT_LOG = Path("demo-server.log")
 IN_FLIGHT = 32
@@ -81,9 +90,11 @@ async def send_case(case: Case, wire: Wire, counter: Grpc) -> CaseRow:
     return judge(case, wire.name, answer, answers, alone.outputs, executions)
 
 
-async def talk(server: TritonServer, status: Status) -> tuple[list[DigitsRow], list[CaseRow]]:
+async def talk(service: Service, status: Status) -> tuple[list[DigitsRow], list[CaseRow], list[HealingRow]]:
     """Send everything over both protocols."""
-    http, grpc, stream = Http(server.http_url), Grpc(server.grpc_url), GrpcStream(server.grpc_url)
+    ready, server, _ = service.running()
+    admin = {GRPC_HEADER_PREFIX + SECRET_HEADER: ready.secret}
+    http, grpc, stream = Http(server.http_url), Grpc(server.grpc_url, admin), GrpcStream(server.grpc_url)
     try:
         digits, rows = [], []
         for wire in (grpc, http):
@@ -92,7 +103,11 @@ async def talk(server: TritonServer, status: Status) -> tuple[list[DigitsRow], l
         for case in hostile_cases():
             status.update(f"sending: {case.sent}")
             rows += [await send_case(case, wire, grpc) for wire in ((stream,) if case.is_stream else (grpc, http))]
-        return digits, rows
+        healing = []
+        for fault in FAULTS:
+            status.update(f"sending: {fault.sent}, and waiting until the model serves again")
+            healing.append(await send_fault(fault, grpc))
+        return digits, rows, healing
     finally:
         for wire in (http, grpc, stream):
             await wire.close()
@@ -107,59 +122,92 @@ def check_log(rows: list[CaseRow], log: str) -> None:
                 row.problems.append(f"id {error_id} is not in the server's log")
 
 
-def run(console: Console, keep_log: bool) -> tuple[list[DigitsRow], list[CaseRow], dict[str, Any]]:
+@contextlib.contextmanager
+def policy_file() -> Iterator[tuple[Path, str]]:
+    """Return the demo's policy, and what this host cannot enforce; there the policy says so."""
+    missing = [str(gap) for gap in plan(SandboxPolicy(), probe()).gaps if gap.is_essential]
+    if not missing:
+        yield POLICY, ""
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / POLICY.name
+        weaker = '\n[defaults.sandbox]\nenforcement = "best-effort"\n'
+        path.write_text(POLICY.read_text(encoding="utf-8") + weaker, encoding="utf-8")
+        yield path, missing[0]
+
+
+@contextlib.contextmanager
+def supervised(service: Service) -> Iterator[None]:
+    """Supervise a started service from a thread."""
+    stop = threading.Event()
+    thread = threading.Thread(target=service.run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def run(console: Console, keep_log: bool) -> tuple[list[DigitsRow], list[CaseRow], list[HealingRow], dict[str, Any]]:
     """Start the server, send everything, stop the server.
 
     Raises:
-        ServerError: there is no server, or it did not become ready.
+        SafeTritonError: there is no server, or it did not become ready.
     """
     started_s = time.monotonic()
-    installation = locate()
-    with console.status("starting tritonserver") as status:
-        console.print(
-            f"tritonserver {installation.release} ({installation.source}), Python {installation.python_version}"
-        )
+    found = locate()
+    console.print(f"tritonserver {found.release} ({found.source}), Python {found.python_version}")
+    with console.status("starting") as status, policy_file() as (policy, missing):
 
         def show(progress: StartProgress) -> None:
             status.update(f"starting tritonserver: {progress.models_ready} models ready, {progress.elapsed_s:.0f} s")
 
-        missing = [str(gap) for gap in plan(SandboxPolicy(), probe()).gaps if gap.is_essential]
-        confinement = None if missing else SandboxPolicy()
-        server = TritonServer(REPOSITORIES, installation=installation, confinement=confinement, on_progress=show)
+        service = Service(REPOSITORIES, load_policy(policy), on_step=status.update, on_progress=show)
         try:
-            server.start()
+            service.start()
+            _, server, _ = service.running()
             ready_s = time.monotonic() - started_s
             console.print(f"ready after {ready_s:.1f} s with the models of {len(REPOSITORIES)} repositories")
             console.print(
-                f"NOT confined: {missing[0]}"
+                f"NOT confined: {missing}"
                 if missing
                 else "every model's process is confined by the kernel: no writes, no network, no processes, no other files"
             )
-            digits, rows = asyncio.run(talk(server, status))
+            with supervised(service):
+                digits, rows, healing = asyncio.run(talk(service, status))
             check_log(rows, server.log_text())
         finally:
             status.update("stopping tritonserver")
-            server.stop()
-            if keep_log:
-                KEPT_LOG.write_text(server.log_text(), encoding="utf-8")
+            service.stop()
+            if keep_log and service.server is not None:
+                KEPT_LOG.write_text(service.server.log_text(), encoding="utf-8")
     about = {
-        "release": installation.release,
-        "source": installation.source,
-        "python": installation.python_version,
+        "release": found.release,
+        "source": found.source,
+        "python": found.python_version,
         "ready_s": round(ready_s, 2),
         "total_s": round(time.monotonic() - started_s, 2),
     }
-    return digits, rows, about
+    return digits, rows, healing, about
 
 
-def finish(console: Console, digits: list[DigitsRow], rows: list[CaseRow], about: Mapping[str, Any]) -> int:
+def finish(
+    console: Console,
+    digits: list[DigitsRow],
+    rows: list[CaseRow],
+    healing: list[HealingRow],
+    about: Mapping[str, Any],
+) -> int:
     """Name everything that did not come as promised and return the exit status."""
     wrong = [f"digits over {row.protocol}: accuracy {row.accuracy:.4f}" for row in digits if not row.is_promised]
     wrong += [f"{row.sent}, {row.protocol}: {'; '.join(row.problems)}" for row in rows if row.problems]
+    wrong += [f"{row.sent}: {'; '.join(row.problems)}" for row in healing if row.problems]
     for line in wrong:
         console.print(f"not as promised: {line}", style="bold red", markup=False, highlight=False)
     if not wrong:
-        console.print(f"all {len(digits) + len(rows)} outcomes as promised, in {about['total_s']:.1f} s", style="green")
+        count = len(digits) + len(rows) + len(healing)
+        console.print(f"all {count} outcomes as promised, in {about['total_s']:.1f} s", style="green")
     return 1 if wrong else 0
 
 
@@ -192,23 +240,24 @@ def main(arguments: list[str] | None = None) -> int:
     if not console.is_terminal:
         console.width = 160
     try:
-        digits, rows, about = run(console, options.keep_log)
+        digits, rows, healing, about = run(console, options.keep_log)
     except (ServerNotFoundError, IncompatibleEnvironmentError) as error:
         console.print(str(error), style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 2
-    except ServerError as error:
+    except SafeTritonError as error:
         console.print(str(error), style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("interrupted; the server was stopped")
         return 130
     if options.format == "json":
-        ok = not any(row.problems for row in rows) and all(row.is_promised for row in digits)
-        print(json.dumps(as_json(digits, rows, about, ok), indent=2))
+        ok = not any(row.problems for row in (*rows, *healing)) and all(row.is_promised for row in digits)
+        print(json.dumps(as_json(digits, rows, healing, about, ok), indent=2))
     else:
         print_digits(console, digits)
         print_rows(console, rows)
-    return finish(console, digits, rows, about)
+        print_healing(console, healing)
+    return finish(console, digits, rows, healing, about)
 
 
 if __name__ == "__main__":

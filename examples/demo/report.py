@@ -17,6 +17,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from healing import HealingRow
     from rich.console import Console
     from wire import Answer
 
@@ -125,7 +126,11 @@ def is_same(answer: Answer, expected: Mapping[str, np.ndarray]) -> bool:
 
 
 def as_json(
-    digits: Sequence[DigitsRow], rows: Sequence[CaseRow], server: Mapping[str, Any], ok: bool
+    digits: Sequence[DigitsRow],
+    rows: Sequence[CaseRow],
+    healing: Sequence[HealingRow],
+    server: Mapping[str, Any],
+    ok: bool,
 ) -> dict[str, Any]:
     """Return everything as plain values."""
     return {
@@ -133,6 +138,7 @@ def as_json(
         "server": dict(server),
         "digits": [{**asdict(row), "ok": row.is_promised} for row in digits],
         "requests": [{**asdict(row), "ok": not row.problems} for row in rows],
+        "healing": [{**asdict(row), "ok": not row.problems} for row in healing],
     }
 
 
@@ -172,6 +178,29 @@ def print_rows(console: Console, rows: Sequence[CaseRow]) -> None:
             served,
             "\n".join(f"{row.protocol} {row.latency_ms:.0f} ms" for row in group),
             Text("no", style="bold red") if first.problems else Text("yes", style="green"),
+        )
+    console.print(table)
+
+
+def print_healing(console: Console, rows: Sequence[HealingRow]) -> None:
+    """Print the faults that were healed."""
+    table = Table(
+        title="faults of an unmodified model, while another one is kept busy", title_justify="left", expand=True
+    )
+    table.add_column("what was sent", ratio=3)
+    table.add_column("what the client saw", ratio=5, overflow="fold")
+    table.add_column("error after", justify="right")
+    table.add_column("serves again after", justify="right")
+    table.add_column("others served", justify="right")
+    table.add_column("as promised", max_width=8)
+    for row in rows:
+        table.add_row(
+            Text(row.sent),
+            Text(f"{row.code}\n", style="bold").append(row.message, style="not bold"),
+            f"{row.error_s:.1f} s",
+            f"{row.healed_s:.1f} s",
+            f"{row.neighbours_served} of {row.neighbours}",
+            Text("no", style="bold red") if row.problems else Text("yes", style="green"),
         )
     console.print(table)
 

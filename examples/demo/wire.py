@@ -127,12 +127,13 @@ class Grpc(_Client):
     name = "gRPC"
     codes = GRPC_CODES
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, admin: Mapping[str, str] | None = None) -> None:
         super().__init__(grpc_client, url)
+        self.admin = dict(admin or {})
 
     async def batch_counts(self, model: str) -> tuple[int, int]:
         """Return how often the model was executed, and how many rows these executions had."""
-        statistics = await self.client.get_inference_statistics(model, as_json=False)
+        statistics = await self.client.get_inference_statistics(model, as_json=False, headers=self.admin)
         counts = statistics.model_stats[0]
         return counts.execution_count, counts.inference_count
 

@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo" / "demo.py"
-MODULES = ("cases", "demo", "report", "wire")
+MODULES = ("cases", "demo", "healing", "report", "wire")
 
 
 def command(*arguments: str) -> list[str]:
@@ -69,6 +69,8 @@ class TestOnTheServer:
         assert all(row["ok"] and row["neighbours_served"] == row["neighbours"] >= 5 for row in rows)
         in_one_execute = [row for row in rows if row["executions"] is not None]
         assert [row["executions"] for row in in_one_execute] == [1] * 4
+        assert [row["ok"] for row in report["healing"]] == [True, True]
+        assert all(row["neighbours_served"] == row["neighbours"] >= 5 for row in report["healing"])
         # Positive control: the secret was raised, and the operator can read it.
         assert "correct-horse" in (tmp_path / "demo-server.log").read_text(encoding="utf-8")
         assert "correct-horse" not in done.stdout + done.stderr
@@ -194,15 +196,26 @@ class TestJudging:
         console = Console(file=printed, width=160)
         rows = [self.row(modules), self.row(modules, code="OK")]
         modules["report"].print_rows(console, rows)
-        assert modules["demo"].finish(console, [], rows, {"total_s": 1.0}) == 1
+        assert modules["demo"].finish(console, [], rows, [], {"total_s": 1.0}) == 1
         assert "not as promised: sent, gRPC: code OK, promised INTERNAL" in printed.getvalue()
-        assert modules["demo"].finish(console, [], rows[:1], {"total_s": 1.0}) == 0
+        assert modules["demo"].finish(console, [], rows[:1], [], {"total_s": 1.0}) == 0
 
     def test_a_low_accuracy(self, modules: dict[str, Any]) -> None:
         """An accuracy below 0.95 makes the status 1."""
         rows = [modules["report"].DigitsRow("gRPC", 360, accuracy, 1.0, 1) for accuracy in (0.95, 0.949)]
         console = Console(file=io.StringIO())
-        assert [modules["demo"].finish(console, [row], [], {"total_s": 1.0}) for row in rows] == [0, 1]
+        assert [modules["demo"].finish(console, [row], [], [], {"total_s": 1.0}) for row in rows] == [0, 1]
+
+    def test_a_fault_that_did_not_heal(self, modules: dict[str, Any]) -> None:
+        """It makes the status 1, and the row is named."""
+        printed = io.StringIO()
+        console = Console(file=printed, width=160)
+        row = modules["healing"].HealingRow(
+            "sent", "INTERNAL", "gone", 1.0, 60.0, 5, 5, ["the model did not come back"]
+        )
+        modules["report"].print_healing(console, [row])
+        assert modules["demo"].finish(console, [], [], [row], {"total_s": 1.0}) == 1
+        assert "not as promised: sent: the model did not come back" in printed.getvalue()
 
     def test_an_id_that_is_not_in_the_log(self, modules: dict[str, Any]) -> None:
         """A failure that the operator could not look up is a problem."""

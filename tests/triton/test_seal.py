@@ -131,7 +131,8 @@ class TestRules:
         assert "/etc" not in text
         assert str(places.repository) not in text
         (line,) = lines(launched, "greedy", "model refused")
-        assert "add SandboxPolicy(read=['/etc'], network=unsafe.AllowNetwork(reason=…, to=[443]))" in line["detail"]
+        assert 'add to safe-triton.toml: [models.greedy.sandbox] read = ["' in line["detail"]
+        assert '"/etc"], network = { reason = ' in line["detail"]
 
     @pytest.mark.parametrize("model", ["narrow", "fixed", "eager", "stream", "wrapped"])
     def test_a_declaration_is_applied_to_every_thread(self, launched: TritonServer, model: str) -> None:
@@ -202,7 +203,7 @@ class TestAttempts:
         assert found.keys() == KINDS.keys()
         for name, text in found.items():
             assert text.startswith(f"PermissionError: [Errno 13] guard.{KINDS[name]}: refused "), (name, text)
-            assert "SandboxPolicy(" in text or KINDS[name] in ("pickle", "guard")
+            assert f"[models.{model}.sandbox] " in text or KINDS[name] in ("pickle", "guard")
         expected = {kind: list(KINDS.values()).count(kind) for kind in KINDS.values()}
 
         def is_counted() -> bool:

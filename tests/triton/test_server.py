@@ -352,8 +352,8 @@ class TestFailedStart:
             attempts: list[tuple[int, ...]] = []
 
             class Unlucky(ReservedPorts):
-                def __init__(self, wanted: Sequence[int]) -> None:
-                    super().__init__(wanted)
+                def __init__(self, wanted: Sequence[int], addresses: Sequence[str] = ()) -> None:
+                    super().__init__(wanted, addresses)
                     if len(attempts) < 2:
                         which = len(attempts)
                         self.numbers = (*self.numbers[:which], taken[which], *self.numbers[which + 1 :])

@@ -1,27 +1,32 @@
-"""``safe-triton serve``: the real server, every model's process confined by the kernel before its first line runs."""
+"""``safe-triton serve``: the real server, hardened and supervised, every Python model confined from the start."""
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from safe_triton.errors import SafeTritonError
-from safe_triton.policy.sandbox import SandboxPolicy
-from safe_triton.server import TritonServer
+from safe_triton.server.hardening import RESTRICTED_APIS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from safe_triton.server import StartProgress
+    from safe_triton.supervision.service import Service
 
 CANNOT_SERVE = 2
-SERVER_ENDED = 1
-WATCH_S = 0.5
+MOST_WARNINGS = 10
+MOST_WAITING = 10_000
+"""Pieces of the log that wait for a reader of standard output that does not keep up; older ones are dropped."""
 
 
 def register(app: typer.Typer) -> None:
@@ -30,78 +35,169 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    repository: Annotated[list[Path], typer.Argument(help="Model repository; several are served together.")],
-    http_port: Annotated[int, typer.Option(help="Port of HTTP on 127.0.0.1; 0: any that is free.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="Port of gRPC on 127.0.0.1; 0: any that is free.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="Port of the metrics on 127.0.0.1; 0: any that is free.")] = 8002,
-    read: Annotated[
-        list[Path] | None, typer.Option(help="File or folder that every model may read; repeat for more.")
-    ] = None,
-    ready_timeout: Annotated[float, typer.Option(help="Seconds until all models have to be ready.")] = 600.0,
+    repository: Annotated[list[str], typer.Argument(help="Model repository; several are served together.")],
+    policy: Annotated[Path | None, typer.Option(help="The operator's policy, safe-triton.toml.")] = None,
+    protect: Annotated[
+        bool, typer.Option("--protect", help="Serve unmodified models under the SDK's checks too.")
+    ] = False,
     allow_failed: Annotated[
-        bool, typer.Option("--allow-failed", help="Serve although a model failed to load.")
+        bool, typer.Option("--allow-failed", help="Serve although a model failed to load; it is tried again.")
     ] = False,
 ) -> None:
-    """Start tritonserver on 127.0.0.1 with every Python model confined, and serve until Ctrl-C.
+    """Start tritonserver, hardened, with every Python model confined, and keep it and its models alive until Ctrl-C.
 
-    A model reads its own folder, the Python environment and system libraries; it writes nothing, opens no connection,
-    starts no process and sees no other process's environment. The kernel holds it to that (Landlock, seccomp, resource
-    limits), from before its first line runs.
+    Before anything starts, the repository is checked and compared with its lock file. A model reads its own folder, the
+    Python environment and system libraries; everything else it may touch stands in the policy. A model that dies or
+    hangs is loaded again; one that keeps failing is quarantined. Flags of tritonserver, such as its ports, follow after
+    --. SIGHUP reads the policy again and takes over what changed in the repositories.
 
-    Exit status: 0 after Ctrl-C or SIGTERM, 1 when the server ended by itself, 2 when it could not be started.
+    The server's log goes to standard output, everything else to standard error.
+
+    Exit status: 0 after Ctrl-C or SIGTERM, 2 when it could not be started.
     """
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    from safe_triton.policyfile import load_policy
+    from safe_triton.supervision.service import Service
+
+    models, flags = split_flags(repository)
     console = Console(stderr=True)
+    stop = _Stop()
     try:
-        policy = SandboxPolicy(read=tuple(str(path.absolute()) for path in read or ()))
-        with console.status("starting tritonserver") as status:
-            server = TritonServer(
-                repository,
-                ports=(http_port, grpc_port, metrics_port),
-                confinement=policy,
-                ready_timeout_s=ready_timeout,
-                allow_failed_models=allow_failed,
-                on_progress=lambda progress: _show(progress, status.update, ended),
-            ).start()
-    except _InterruptedStart:
+        operator = load_policy(policy)
+        with console.status("starting") as status, _stdout_log(operator.server.log_format) as on_log:
+            service = Service(
+                models,
+                operator,
+                protect=protect,
+                flags=flags,
+                allow_failed=allow_failed,
+                on_step=status.update,
+                on_progress=lambda progress: status.update(_progress_text(progress)),
+                on_log=on_log,
+            )
+            try:
+                service.start()
+                stop.is_starting = False
+                signal.signal(signal.SIGHUP, lambda *_: service.reload())
+                status.stop()
+                _print_summary(console, service)
+                service.run(stop.event)
+            finally:
+                stop.is_starting = False
+                service.stop()
+    except _StartInterrupted:
         raise typer.Exit(0) from None
     except SafeTritonError as error:
-        _fail(error.message)
-    try:
-        _print_summary(console, server)
-        while not ended.wait(WATCH_S):
-            if not server.is_alive():
-                typer.echo(f"safe-triton: tritonserver ended\n{server.log_text()[-2000:]}", err=True)
-                raise typer.Exit(SERVER_ENDED)
-    finally:
-        server.stop()
+        print(f"safe-triton: {error.message}", file=sys.stderr)
+        raise typer.Exit(CANNOT_SERVE) from None
 
 
-class _InterruptedStart(BaseException):
+def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split positional words into repositories and the flags of tritonserver after them."""
+    first = next((index for index, word in enumerate(words) if word.startswith("--")), len(words))
+    return list(words[:first]), list(words[first:])
+
+
+class _StartInterrupted(BaseException):
     """Ctrl-C before the server was ready."""
 
 
-def _show(progress: StartProgress, update: object, ended: threading.Event) -> None:
-    if ended.is_set():
-        raise _InterruptedStart
-    if callable(update):
-        waiting = ", ".join(progress.models_loading[:3])
-        update(f"starting tritonserver: {progress.elapsed_s:.0f} s, {progress.models_ready} models ready {waiting}")
+class _Stop:
+    """Ends a start at once and a running server in order, on the first SIGINT or SIGTERM."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.is_starting = True
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, *_: object) -> None:
+        is_first = not self.event.is_set()
+        self.event.set()
+        if self.is_starting and is_first:
+            raise _StartInterrupted
 
 
-def _print_summary(console: Console, server: TritonServer) -> None:
-    table = Table("model", "version", "state", "")
+@contextlib.contextmanager
+def _stdout_log(log_format: str) -> Iterator[Callable[[bytes], None]]:
+    """Copy pieces of the log to standard output from a thread, which may be slow without making the server wait."""
+    from safe_triton.server.log_lines import as_json
+
+    pieces: collections.deque[bytes] = collections.deque(maxlen=MOST_WAITING)
+    news, is_over = threading.Event(), threading.Event()
+
+    def feed(piece: bytes) -> None:
+        pieces.append(piece)
+        news.set()
+
+    def run() -> None:
+        rest = b""
+        while not (is_over.is_set() and not pieces):
+            news.wait()
+            news.clear()
+            while pieces:
+                *lines, rest = (rest + pieces.popleft()).split(b"\n")
+                for line in lines:
+                    text = line.decode("utf-8", "replace")
+                    print(as_json(text) if log_format == "json" else text)
+            sys.stdout.flush()
+
+    def quietly() -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+            run()
+
+    thread = threading.Thread(target=quietly, name="safe_triton-stdout", daemon=True)
+    thread.start()
+    try:
+        yield feed
+    finally:
+        is_over.set()
+        news.set()
+        thread.join(timeout=2.0)
+
+
+def _progress_text(progress: StartProgress) -> str:
+    waiting = ", ".join(progress.models_loading[:3])
+    return f"starting tritonserver: {progress.elapsed_s:.0f} s, {progress.models_ready} models ready {waiting}"
+
+
+def _print_summary(console: Console, service: Service) -> None:
+    """Say what is served, under which rings, what does not hold, and where."""
+    ready, server, supervisor = service.running()
+    gaps = service.enforcement_gaps()
+    table = Table("model", "version", "state", "rings", "not enforced", "")
     for row in server.models():
-        table.add_row(row.name, row.version, row.state, row.reason)
+        found = next((model for model in ready.models if model.name == row.name), None)
+        is_python = found is not None and found.is_python
+        rings = [*(["confined"] if is_python else []), *(["protected"] if row.name in service.protected else [])]
+        table.add_row(
+            row.name,
+            row.version,
+            row.state,
+            ", ".join(rings) or "server only",
+            ", ".join(gaps.get(row.name, ())),
+            row.reason,
+        )
     console.print(table)
-    for name, url in (("HTTP", server.http_url), ("gRPC", server.grpc_url), ("metrics", server.metrics_url)):
-        console.print(f"{name:<8} {url}", highlight=False)
-    console.print(f"log      {server.log}", highlight=False, soft_wrap=True)
-    console.print("every model process is confined; Ctrl-C ends the server", highlight=False)
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"safe-triton: {message}", file=sys.stderr)
-    raise typer.Exit(CANNOT_SERVE)
+    for finding in ready.warnings[:MOST_WARNINGS]:
+        console.print(
+            f"{finding.path}: {finding.rule}: {finding.message}", highlight=False, markup=False, soft_wrap=True
+        )
+    if len(ready.warnings) > MOST_WARNINGS:
+        console.print(f"and {len(ready.warnings) - MOST_WARNINGS} more; safe-triton check shows them", highlight=False)
+    for flag in ready.absent:
+        console.print(f"this release has no {flag.name}: {flag.why} does not hold", highlight=False, soft_wrap=True)
+    for name, policy in ready.policies.items():
+        for place, token in {**policy.limits.tokens(), **policy.sandbox.tokens()}.items():
+            console.print(f"{name}: {place}: {type(token).__name__}: {token.reason}", highlight=False, markup=False)
+    places = {
+        "HTTP": server.http_url,
+        "gRPC": server.grpc_url,
+        "metrics": server.metrics_url,
+        "health": supervisor.url.removeprefix("http://"),
+        "log": str(server.log),
+        "admin": f"{service.admin_file} opens {', '.join(RESTRICTED_APIS)}",
+    }
+    for name, place in places.items():
+        console.print(f"{name:<8} {place}", highlight=False, markup=False, soft_wrap=True)
+    locked = "the repository is as locked" if ready.is_locked else "the repository has no lock file"
+    console.print(f"{locked}; Ctrl-C ends the server", highlight=False)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import safe_triton
-from safe_triton.config.pbtxt import read_pbtxt
 from safe_triton.confinement.environment import clean_environment
 from safe_triton.confinement.launch import REFUSAL_VARIABLE, LaunchTable, joined
-from safe_triton.errors import ConfigError
 from safe_triton.policy.sandbox import SandboxPolicy
-from safe_triton.server.planted import check_config, check_folder, is_plain, refused
+from safe_triton.server.gpus import visible_gpus
+from safe_triton.server.granted import Host, granted
+from safe_triton.server.planted import refused
+from safe_triton.server.policies import grants
+from safe_triton.server.served import DEFAULT_ENTRY, ServedModel, check_links
 
 if TYPE_CHECKING:
     from safe_triton.server.installation import TritonInstallation
+    from safe_triton.server.policies import Policies
+    from safe_triton.server.view import RepositoryView
     from safe_triton.server.workspace import Workspace
-
-DEFAULT_ENTRY = "model.py"
 
 LAUNCHER = """#!{python} -IS
 import sys
@@ -50,96 +53,109 @@ LONGEST_SHEBANG = 127
 """Bytes of a ``#!`` line that every kernel reads."""
 
 
-def install_launcher(
-    workspace: Workspace,
-    installation: TritonInstallation,
-    repositories: tuple[Path, ...],
-    policies: SandboxPolicy | Mapping[str, SandboxPolicy],
-    environment: Mapping[str, str],
-) -> None:
-    """Put the launcher where Triton looks for the stub of a server's backend folder.
+class Launcher:
+    """Stands where Triton looks for the stub of a server's backend folder.
 
     Args:
         workspace: the server's private folder; the table and the real stub go there.
         installation: what is run.
-        repositories: the model repositories, absolute.
-        policies: the operator's grants for every model, or by model name (then a model without one gets the
-            defaults).
+        policies: the operator's policy; or grants for every model, or by model name (then a model without any gets
+            the defaults).
         environment: the server's environment, of which the models get a part.
+        view: the repository view that Triton is shown; None: the repositories.
+        record: socket of a listener; the models are then reported to it and not confined.
 
     Raises:
-        ServerStartError: reason ``server.confinement``; a repository with a file that would run in the launcher's
-            place, a configuration that cannot be read, or a path that cannot be used.
+        ServerStartError: reason ``server.confinement``; a path that cannot be used.
     """
-    python = os.path.realpath(sys.executable)
-    if len(python) + len("#! -IS") > LONGEST_SHEBANG or any(char.isspace() for char in python):
-        raise refused(f"the interpreter's path {python!r} cannot stand in a '#!' line")
-    folder = workspace.root / "launch"
-    refusal = folder / "refused" / "1" / DEFAULT_ENTRY
-    refusal.parent.mkdir(parents=True)
-    refusal.write_text(REFUSAL, encoding="utf-8")
-    stub = folder / workspace.stub.name
-    workspace.stub.rename(stub)
-    package = Path(safe_triton.__file__).parents[1]
-    table = LaunchTable(
-        stub=str(stub),
-        refusal=str(refusal),
-        region_prefix=workspace.region_prefix,
-        environment=clean_environment(environment),
-        read=tuple(
-            str(path)
-            for path in (
-                workspace.stub.parent,
-                stub,
-                folder / "refused",  # not the table: it says what the other models were granted
-                package,
-                *installation.library_path,
-                *python_folders(installation.python),
-            )
-        ),
-        models=_models(repositories, policies),
-    )
-    (folder / "table.json").write_text(table.to_json(), encoding="utf-8")
-    workspace.stub.write_text(
-        LAUNCHER.format(python=python, package=str(package), table=str(folder / "table.json")), encoding="utf-8"
-    )
-    workspace.stub.chmod(0o755)
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        installation: TritonInstallation,
+        policies: Policies,
+        environment: Mapping[str, str],
+        *,
+        view: RepositoryView | None = None,
+        record: Path | None = None,
+    ) -> None:
+        python = os.path.realpath(sys.executable)
+        if len(python) + len("#! -IS") > LONGEST_SHEBANG or any(char.isspace() for char in python):
+            raise refused(f"the interpreter's path {python!r} cannot stand in a '#!' line")
+        folder = workspace.root / "launch"
+        refusal = folder / "refused" / "1" / DEFAULT_ENTRY
+        refusal.parent.mkdir(parents=True)
+        refusal.write_text(REFUSAL, encoding="utf-8")
+        stub = folder / workspace.stub.name
+        workspace.stub.rename(stub)
+        package = Path(safe_triton.__file__).parents[1]
+        self._policies = policies
+        self._view = view
+        self._host = Host(
+            python=installation.python.parent.parent, scratch=workspace.scratch, gpus=visible_gpus(environment)
+        )
+        self._file = folder / "table.json"
+        self._table = LaunchTable(
+            stub=str(stub),
+            refusal=str(refusal),
+            region_prefix=workspace.region_prefix,
+            environment=clean_environment(environment),
+            read=tuple(
+                str(path)
+                for path in (
+                    workspace.stub.parent,
+                    stub,
+                    folder / "refused",  # not the table: it says what the other models were granted
+                    package,
+                    *([] if view is None else [view.code]),
+                    *installation.library_path,
+                    *python_folders(installation.python),
+                )
+            ),
+            models={},
+            beats="" if view is None else str(workspace.beats),
+            record=str(record or ""),
+        )
+        workspace.stub.write_text(
+            LAUNCHER.format(python=python, package=str(package), table=str(self._file)), encoding="utf-8"
+        )
+        workspace.stub.chmod(0o755)
+
+    def allow(self, models: Sequence[ServedModel], policies: Policies | None = None) -> None:
+        """Write the table of what may start: these models, and no others.
+
+        Args:
+            models: of the repositories.
+            policies: what holds from now on; None: what held before.
+
+        Raises:
+            ServerStartError: reason ``server.confinement``; see :func:`safe_triton.server.served.check_links`. The
+                table stays as it was.
+            PolicyError: what a model's configuration says about its policy is wrong, or widens it.
+        """
+        allowed: dict[str, SandboxPolicy] = {}
+        variables: dict[str, dict[str, str]] = {}
+        folders: dict[str, str] = {}
+        for model in models:
+            policy, limits = grants(self._policies if policies is None else policies, model)
+            resolved, own_variables = granted(policy, model.config, model.folder, self._host)
+            check_links(model, resolved)
+            shown = model.folder if self._view is None else self._view.path / model.name
+            own = SandboxPolicy(read=(str(model.folder), str(shown)))
+            for version in model.versions:
+                entry = str(shown / version / model.entry)
+                allowed[entry] = joined(resolved.resolve({"version": str(model.folder / version)}), own)
+                variables[entry] = {**own_variables, **limits}
+                folders[entry] = str(model.folder)
+        table = replace(self._table, models=allowed, variables=variables, folders=folders)
+        made = self._file.with_suffix(".new")
+        made.write_text(table.to_json(), encoding="utf-8")
+        made.replace(self._file)  # a launcher that starts now reads the one or the other
+        self._policies = self._policies if policies is None else policies
 
 
 def python_folders(python: Path) -> tuple[Path, ...]:
     """Return what the models' interpreter reads to start: its environment's libraries and configuration."""
     prefixes = {python.parent.parent, python.resolve().parent.parent}
-    found = [prefix / part for prefix in sorted(prefixes) for part in ("lib", "lib64", "pyvenv.cfg")]
+    found = [prefix / part for prefix in sorted(prefixes) for part in ("lib", "lib64", "ssl", "pyvenv.cfg")]
     return tuple(path for path in (*found, python, python.resolve(), python.parent) if path.exists())
-
-
-def _models(
-    repositories: tuple[Path, ...], policies: SandboxPolicy | Mapping[str, SandboxPolicy]
-) -> dict[str, SandboxPolicy]:
-    found: dict[str, SandboxPolicy] = {}
-    for repository in repositories:
-        for folder in sorted(entry for entry in repository.iterdir() if entry.is_dir()):
-            check_folder(folder)
-            policy = policies if isinstance(policies, SandboxPolicy) else policies.get(folder.name, SandboxPolicy())
-            entry = _entry_file(folder)
-            for version in folder.iterdir():
-                if version.name.isdecimal() and version.is_dir():
-                    places = {"model": str(folder), "version": str(version), "repository": str(repository)}
-                    own = SandboxPolicy(read=(str(folder),))
-                    found[str(version / entry)] = joined(policy.resolve(places), own)
-    return found
-
-
-def _entry_file(folder: Path) -> str:
-    path = folder / "config.pbtxt"
-    if not path.is_file():
-        return DEFAULT_ENTRY
-    try:
-        config = read_pbtxt(path)
-    except ConfigError as error:
-        raise refused(f"{path}: {error.message}") from None
-    check_config(path, config)
-    name = str(config.get("default_model_filename", "")) or DEFAULT_ENTRY
-    if not is_plain(name):
-        raise refused(f"{path}: default_model_filename {name!r} is no plain file name; Triton would run it in a shell")
-    return name

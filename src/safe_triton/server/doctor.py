@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import safe_triton
+from safe_triton.audit.cves import Exposure, cve_table
 from safe_triton.confinement.bpf import AUDIT_ARCH
 from safe_triton.confinement.launch import policy_to_plain
 from safe_triton.errors import ServerError
@@ -19,7 +20,6 @@ from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.server import findings as rows
 from safe_triton.server import findings_host as host_rows
 from safe_triton.server import host
-from safe_triton.server.cves import Exposure, cve_table
 from safe_triton.server.findings import Finding
 from safe_triton.server.installation import TritonInstallation, locate
 from safe_triton.server.process import STACK_BYTES, run_briefly

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from safe_triton.errors import ServerError
 
 if TYPE_CHECKING:
-    from safe_triton.server.cves import Exposure
+    from safe_triton.audit.cves import Exposure
     from safe_triton.server.host import Status
     from safe_triton.server.installation import TritonInstallation
 
@@ -122,6 +122,13 @@ def judge_triton(found: TritonInstallation | ServerError, container: str | None)
     version = f"{found.release}" + (f" (container {container})" if container else "")
     return (
         Finding(name="triton", state="ok", found=f"{version}, {found.source}: {found.binary}", why=why),
+        Finding(
+            name="model_control",
+            state="warning",
+            found="every load that a model or client asks for is refused; release 2.51.0 may end itself over that",
+            why="a model must not replace another one's code; safe-triton serve starts the server again",
+            fix="no release is known to refuse without that risk; the call is taken away inside the models' processes",
+        ),
         Finding(
             name="python",
             state="ok",

@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from safe_triton.errors import ModelLoadError
-from safe_triton.server.ports import ADDRESS
+from safe_triton.server.ports import ADDRESS, reachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,16 @@ class ModelState:
 
 
 class TritonHttp:
-    """Calls to one server on the loopback address.
+    """Calls to one server on this machine.
 
     Args:
         port: its HTTP port.
         headers: sent with each call, such as the secret of a restricted API.
+        address: on which it listens.
     """
 
-    def __init__(self, port: int, headers: Mapping[str, str]) -> None:
+    def __init__(self, port: int, headers: Mapping[str, str], address: str = ADDRESS) -> None:
+        self._address = reachable(address).strip("[]")
         self._port = port
         self._headers = dict(headers)
 
@@ -48,7 +53,7 @@ class TritonHttp:
             OSError: no connection, or none in time.
             http.client.HTTPException: the answer is not HTTP.
         """
-        connection = http.client.HTTPConnection(ADDRESS, self._port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(self._address, self._port, timeout=timeout_s)
         try:
             payload = None if body is None else json.dumps(body).encode()
             connection.request(method, path, payload, {"Content-Type": "application/json", **self._headers})
@@ -92,10 +97,17 @@ class TritonHttp:
         self._expect("POST", f"/v2/repository/models/{quote(name, safe='')}/load", body, timeout_s, f"load of {name!r}")
 
     def unload(self, name: str, *, dependents: bool, timeout_s: float) -> None:
-        """Ask for a model to be unloaded; the server answers before it is gone."""
+        """Unload a model and wait until it is gone; the server answers before."""
         body = {"parameters": {"unload_dependents": dependents}}
         path = f"/v2/repository/models/{quote(name, safe='')}/unload"
         self._expect("POST", path, body, timeout_s, f"unload of {name!r}")
+        deadline_s = time.monotonic() + timeout_s
+        while any(row.name == name and row.state in {"READY", "UNLOADING"} for row in self.index()):
+            if time.monotonic() > deadline_s:
+                raise ModelLoadError(
+                    f"unload of {name!r}: not gone after {timeout_s:g} s", reason="server.load_timeout"
+                )
+            time.sleep(POLL_S)
 
     def _expect(self, method: str, path: str, body: object, timeout_s: float, what: str = "repository index") -> bytes:
         try:

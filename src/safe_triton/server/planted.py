@@ -64,8 +64,8 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
         if name and not is_plain(name):
             raise refused(f"{path}: instance_group name {name!r} is no plain name; Triton would run it in a shell")
     folder = os.path.realpath(path.parent)
-    for field, file in _files_to_read(config):
-        if not is_beneath(os.path.realpath(path.parent / file), folder):
+    for field, file in files_to_read(config):
+        if not is_beneath(folder, path.parent / file):
             raise refused(f"{path}: {field} leads out of the model's folder; tritonserver would read that file itself")
 
 
@@ -79,7 +79,7 @@ def refused(message: str) -> ServerStartError:
     return ServerStartError(message, reason="server.confinement")
 
 
-def _files_to_read(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def files_to_read(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield field and path, relative to the model's folder, of what the server reads for a model."""
     for warmup in config.get("model_warmup", ()):
         for tensor in warmup.get("inputs", {}).values():

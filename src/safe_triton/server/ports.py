@@ -1,7 +1,8 @@
-"""Loopback ports that stay free until the server has bound them."""
+"""Ports that stay free until the server has bound them."""
 
 from __future__ import annotations
 
+import itertools
 import socket
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,17 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 ADDRESS = "127.0.0.1"
+EVERYWHERE = {"0.0.0.0": ADDRESS, "::": "::1"}  # noqa: S104 - how to reach what listens on every address
+
+
+def reachable(address: str) -> str:
+    """Return where this machine reaches what listens on ``address``, as a host in a URL."""
+    host = EVERYWHERE.get(address, address)
+    return f"[{host}]" if ":" in host else host
 
 
 class ReservedPorts:
-    """Free ports of 127.0.0.1, kept from other programs while this context is open.
+    """Free ports of this machine, kept from other programs while this context is open.
 
     Each is held by a socket that is bound, with SO_REUSEADDR, and does not listen. Linux then gives the number to
     nobody who asks for any free port and to no outgoing connection, while the server, which names it and sets
@@ -23,22 +31,24 @@ class ReservedPorts:
 
     Args:
         wanted: the numbers; 0 for any that is free.
+        addresses: where each is wanted; 127.0.0.1 where left out.
 
     Raises:
-        OSError: a number that was asked for is taken.
+        OSError: a number that was asked for is taken, or this machine has no such address.
 
     Does not cover:
         Another program that asks for one of these very numbers: the server then fails to start and is retried.
     """
 
-    def __init__(self, wanted: Sequence[int]) -> None:
+    def __init__(self, wanted: Sequence[int], addresses: Sequence[str] = ()) -> None:
         self._sockets: list[socket.socket] = []
         try:
-            for number in wanted:
-                holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            for number, address in itertools.zip_longest(wanted, addresses, fillvalue=ADDRESS):
+                family = socket.AF_INET6 if ":" in str(address) else socket.AF_INET
+                holder = socket.socket(family, socket.SOCK_STREAM)
                 self._sockets.append(holder)
                 holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                holder.bind((ADDRESS, number))
+                holder.bind((address, number))
         except BaseException:
             self.release()
             raise

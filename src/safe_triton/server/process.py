@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from safe_triton.server.stubs import find_stubs
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 STACK_BYTES = 64 << 20
 """Stack of the server's threads: with the usual 8 MiB, a JSON body of 4.5 MB overflows it in release 2.51.0."""
 
-_LAST_BYTES_S = 0.3
-"""What a server gets, once its models are gone, to send answers that they have already given."""
+_KILLED_S = 2.0
+"""Longest wait for killed processes to be gone."""
 
 _LIMITED = (
     f"ulimit -S -s {STACK_BYTES >> 10} 2>/dev/null || ulimit -S -s \"$(ulimit -H -s)\"; "
@@ -48,6 +50,7 @@ pids=$(ours "$2")
 for pid in $pids; do [ "$pid" = "$1" ] && kill -TERM "$pid" 2>/dev/null && sleep 3; done
 for pid in $pids $(ours "$2"); do kill -KILL "$pid" 2>/dev/null; done
 rm -f -- /dev/shm/"$3"*
+for folder in "$2"/scratch/*/; do umount -l -- "${folder%/}" 2>/dev/null; done
 rm -rf -- "$2"
 """
 
@@ -90,7 +93,7 @@ class ServerProcess:
         command: the server's command line.
         environment: its whole environment; nothing is inherited.
         directory: an existing folder inside ``workspace``; working directory and mark of the server's processes.
-        log: file that receives what it prints.
+        output: descriptor that receives what it prints.
         workspace: folder to remove if this program dies without stopping the server.
         region_prefix: start of the names of its shared-memory regions.
 
@@ -107,22 +110,22 @@ class ServerProcess:
         *,
         environment: Mapping[str, str],
         directory: Path,
-        log: Path,
+        output: int,
         workspace: Path,
         region_prefix: str,
     ) -> None:
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - the shell sees arguments as "$@" only
-                ["/bin/sh", "-c", _LIMITED, "tritonserver", *(str(part) for part in command)],
-                env=dict(environment),
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C at the terminal must not reach it: stop() ends it in order
-            )
+        self._process = subprocess.Popen(  # noqa: S603 - the shell sees arguments as "$@" only
+            ["/bin/sh", "-c", _LIMITED, "tritonserver", *(str(part) for part in command)],
+            env=dict(environment),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C at the terminal must not reach it: stop() ends it in order
+        )
         self.pid = self._process.pid
         self._region_prefix = region_prefix
+        self._beats = workspace / "beats"
         self._seen: dict[int, psutil.Process] = {}
         self._models: dict[int, str] = {}
         try:
@@ -169,11 +172,19 @@ class ServerProcess:
                     self._models[child.pid] = name
         return dead - {""}
 
-    def stop(self, timeout_s: float, *, is_whole_exit_awaited: bool = False) -> None:
+    def end_model(self, name: str) -> None:
+        """Kill the processes of one model; the server goes on without them."""
+        for stub in find_stubs(self.pid, self._region_prefix, self._beats):
+            if stub.model == name:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(stub.pid, signal.SIGKILL)
+
+    def stop(self, timeout_s: float) -> None:
         """End the server and everything it started: SIGTERM, ``timeout_s`` to finish, then SIGKILL. May be repeated.
 
-        Once every model process has finished, nothing is left that matters; the server would look for live models
-        once a second and tidy up for another, so it is killed then, unless ``is_whole_exit_awaited``.
+        Does not cover:
+            The empty folder ``/tmp/python_env_…`` of a server that is killed: its place is compiled into the Python
+            backend, which removes it at its own end only.
         """
         self.children()
         try:
@@ -182,9 +193,6 @@ class ServerProcess:
                     self._process.send_signal(signal.SIGTERM)
                 deadline_s = time.monotonic() + timeout_s
                 while self.status() is None and time.monotonic() < deadline_s:
-                    if not is_whole_exit_awaited and self._seen and not any(map(_is_running, self.children())):
-                        time.sleep(_LAST_BYTES_S)
-                        break
                     time.sleep(0.02)
         finally:
             self._kill_group()
@@ -211,7 +219,9 @@ class ServerProcess:
                 if _is_running(process):
                     process.kill()
                     left.append(process)
-        psutil.wait_procs(left, timeout=2.0)
+        deadline_s = time.monotonic() + _KILLED_S
+        while any(map(_is_running, left)) and time.monotonic() < deadline_s:
+            time.sleep(0.01)  # not until they are collected: that may be up to a first process which does not
 
     def _dismiss_janitor(self) -> None:
         if self._janitor.poll() is None and self._janitor.stdin is not None:

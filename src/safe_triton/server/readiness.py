@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safe_triton.errors import ServerStartError
-from safe_triton.server.http import TritonHttp
+from safe_triton.server.http import POLL_S, TritonHttp
 from safe_triton.server.log import abort_text, death_reason, is_port_taken, short_reason
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from safe_triton.server.log import ServerLog
     from safe_triton.server.process import ServerProcess
 
-POLL_S = 0.05
 DEAD_MODEL_GRACE_S = 2.0
 """How long the server may take to say that a model process has died; releases to 25.07 never say it."""
 
@@ -41,6 +41,7 @@ class Readiness:
         load: models that have to be ready; None: every model that the server knows.
         allow_failed: whether a model may fail.
         metrics_port: port that has to answer too, or None.
+        load_timeout_s: seconds that one model may take; its processes are then killed, and it has failed.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Readiness:
         load: Sequence[str] | None,
         allow_failed: bool,
         metrics_port: int | None,
+        load_timeout_s: float = math.inf,
     ) -> None:
         self._process = process
         self._log = log
@@ -61,7 +63,10 @@ class Readiness:
         self._load = load
         self._allow_failed = allow_failed
         self._metrics_port = metrics_port
+        self._load_timeout_s = load_timeout_s
         self._dead_since_s: dict[str, float] = {}
+        self._loading_since_s: dict[str, float] = {}
+        self._late: set[str] = set()
 
     def wait(self, timeout_s: float, on_progress: Callable[[StartProgress], None] | None) -> dict[str, str]:
         """Wait until the server and its models are ready; return the models that failed, with their reasons.
@@ -78,6 +83,7 @@ class Readiness:
             if on_progress is not None:
                 on_progress(_progress(elapsed_s, self._log))
             self._check_alive()
+            self._end_late_loads()
             is_up = is_up or self._http.server_id() == self._server_id
             if not is_up:
                 self._check_model_processes()
@@ -98,13 +104,15 @@ class Readiness:
 
     def _settled(self, rows: Sequence[ModelState]) -> dict[str, str] | None:
         """The models that failed, or None while one is still loading."""
-        if any(row.state in {"LOADING", "UNLOADING"} for row in rows):
+        tried = self._late | self._log.failed.keys()  # a server that polls goes on trying
+        if any(row.state in {"LOADING", "UNLOADING"} and row.name not in tried for row in rows):
             return None
         ready = {row.name for row in rows if row.state == "READY"}
         reasons = dict(self._log.failed)
         reasons.update(
             {row.name: short_reason(row.reason) for row in rows if row.state == "UNAVAILABLE" and row.reason}
         )
+        reasons.update(dict.fromkeys(self._late - ready, f"it did not load within {self._load_timeout_s:g} s"))
         wanted = set(reasons) if self._load is None else set(self._load)
         failed = {name: reasons.get(name) or "it is not in the model repository" for name in sorted(wanted - ready)}
         if failed and not self._allow_failed:
@@ -120,6 +128,14 @@ class Readiness:
         except OSError:
             return False
         return True
+
+    def _end_late_loads(self) -> None:
+        """Kill the processes of models that take too long: Triton would wait for them for ever."""
+        now_s = time.monotonic()
+        for name in self._log.loading:
+            if now_s - self._loading_since_s.setdefault(name, now_s) > self._load_timeout_s:
+                self._late.add(name)
+                self._process.end_model(name)
 
     def _check_model_processes(self) -> None:
         now_s = time.monotonic()

@@ -3,65 +3,40 @@
 from __future__ import annotations
 
 import atexit
+import json
+import math
 import os
-import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from safe_triton.errors import IncompatibleEnvironmentError, ModelLoadError, ServerStartError
+from safe_triton.errors import ServerStartError
+from safe_triton.server.command import ModelControl, build_command, build_variables, check_arguments, check_stub
 from safe_triton.server.http import TritonHttp
 from safe_triton.server.installation import locate
 from safe_triton.server.log import ServerLog
-from safe_triton.server.ports import ADDRESS, ReservedPorts
-from safe_triton.server.process import ServerProcess, run_briefly
-from safe_triton.server.readiness import POLL_S, Readiness
+from safe_triton.server.log_pipe import LogPipe
+from safe_triton.server.ports import ADDRESS, ReservedPorts, reachable
+from safe_triton.server.process import ServerProcess
+from safe_triton.server.readiness import Readiness
+from safe_triton.server.stubs import find_stubs
 from safe_triton.server.workspace import Workspace, check_repositories
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from safe_triton.policy.sandbox import SandboxPolicy
+    from safe_triton.server.confined import Launcher
+    from safe_triton.server.heartbeat import Beat
     from safe_triton.server.http import ModelState
     from safe_triton.server.installation import TritonInstallation
+    from safe_triton.server.policies import Policies
     from safe_triton.server.readiness import StartProgress
+    from safe_triton.server.stubs import Stub
+    from safe_triton.server.view import Changes, RepositoryView
 
-ModelControl = Literal["none", "explicit", "poll"]
-
-INHERITED = (
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_VISIBLE_DEVICES",
-    "NVIDIA_DRIVER_CAPABILITIES",
-)
-"""Variables that a server takes over from this process; nothing else is inherited."""
-
-_OWN_FLAGS = (
-    "--allow-http",
-    "--backend-directory",
-    "--disable-auto-complete-config",
-    "--exit-on-error",
-    "--exit-timeout-secs",
-    "--grpc-address",
-    "--grpc-port",
-    "--http-address",
-    "--http-port",
-    "--id",
-    "--load-model",
-    "--log-file",
-    "--metrics-address",
-    "--metrics-port",
-    "--model-control-mode",
-    "--model-repository",
-    "--model-store",
-)
 _BIND_ATTEMPTS = 3
 _FAILED_START_GRACE_S = 0.5
 
@@ -82,13 +57,24 @@ class TritonServer:
         environment: further variables for the server and its models.
         installation: from :func:`locate`; found at start when left out.
         ready_timeout_s: seconds until the server and its models have to be ready.
+        load_timeout_s: seconds that one model may take to load at start; then its processes are killed.
         stop_timeout_s: seconds that models have for their requests and ``finalize`` before they are killed.
         allow_failed_models: start although models failed; see :attr:`failed_models`.
         headers: HTTP headers for this object's own calls, such as the secret of a restricted API.
         ports: of HTTP, gRPC and the metrics; 0 for any that is free.
-        confinement: what the models' processes may touch, for all or by name; the kernel holds each of them to it from
-            before its first line runs. None: no confinement, for tests and trusted models.
+        address: on which HTTP and gRPC listen; the metrics stay on 127.0.0.1.
+        poll_s: seconds between two looks of the server at its models, with ``view`` or ``poll``.
+        confinement: what the models' processes may touch, for all or by name, or the operator's policy with it; the
+            kernel holds each of them to it from before its first line runs. None: no confinement, for tests and trusted
+            models.
+        record: with ``confinement``: socket of a listener to whom the models' processes are reported instead of being
+            confined, see ``safe-triton learn``.
+        view: serve a view of the repositories that the server polls, so that neither clients nor models can have
+            anything loaded; see :class:`safe_triton.server.view.RepositoryView`.
+        protect: with ``view``: models that run under ``safe_triton.protect``; True: all.
+        auto_complete: with ``view``: models whose own code may complete their configuration.
         on_progress: called about twenty times a second while the server starts.
+        on_log: told about each piece of the log, from the thread that copies it; it must be quick.
 
     Raises:
         ValueError: an argument that this class sets itself, or ``load`` together with ``poll``.
@@ -108,12 +94,20 @@ class TritonServer:
         environment: Mapping[str, str] | None = None,
         installation: TritonInstallation | None = None,
         ready_timeout_s: float = 60.0,
+        load_timeout_s: float = math.inf,
         stop_timeout_s: float = 5.0,
         allow_failed_models: bool = False,
         headers: Mapping[str, str] | None = None,
         ports: tuple[int, int, int] = (0, 0, 0),
-        confinement: SandboxPolicy | Mapping[str, SandboxPolicy] | None = None,
+        address: str = ADDRESS,
+        poll_s: int = 1,
+        confinement: Policies | None = None,
+        record: Path | None = None,
+        view: bool = False,
+        protect: Collection[str] | bool = False,
+        auto_complete: Collection[str] = (),
         on_progress: Callable[[StartProgress], None] | None = None,
+        on_log: Callable[[bytes], None] | None = None,
     ) -> None:
         several = [repository] if isinstance(repository, (str, os.PathLike)) else repository
         self._repositories = tuple(Path(path).expanduser().resolve() for path in several)
@@ -122,26 +116,39 @@ class TritonServer:
         self._load = None if load is None else tuple(load)
         if self._load is not None and model_control == "poll":
             raise ValueError("load= chooses models at start, which model_control='poll' cannot do")
-        self._control: ModelControl = "explicit" if self._load is not None else model_control
+        if view and (self._load is not None or model_control == "explicit"):
+            raise ValueError("view=True polls the view: it cannot do with load= or model_control='explicit'")
+        if (protect or auto_complete) and not view:
+            raise ValueError("protect= and auto_complete= need view=True")
+        self._has_view = view
+        self._protect = protect
+        self._auto_complete = tuple(auto_complete)
+        self._view: RepositoryView | None = None
+        self._launcher: Launcher | None = None
+        self._control: ModelControl = "poll" if view else "explicit" if self._load is not None else model_control
         self._arguments = tuple(arguments)
-        for argument in self._arguments:
-            flag = argument.partition("=")[0]
-            if flag in _OWN_FLAGS or "shm-region-prefix-name" in argument:
-                raise ValueError(f"{argument!r} in arguments: TritonServer sets this itself")
+        check_arguments(self._arguments)
         self._environment = dict(environment or {})
         self._installation = installation
         self._ready_timeout_s = ready_timeout_s
+        self._load_timeout_s = load_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._allow_failed = allow_failed_models
         self._headers = dict(headers or {})
         self._confinement = confinement
+        self._record = record
         self._on_progress = on_progress
+        self._listeners = () if on_log is None else (on_log,)
         self._owner_pid = 0
         self._workspace: Workspace | None = None
         self._process: ServerProcess | None = None
         self._log: ServerLog | None = None
+        self._pipe: LogPipe | None = None
+        self._held_ports: ReservedPorts | None = None
         self._http: TritonHttp | None = None
         self._wanted_ports = ports
+        self._address = address
+        self._poll_s = poll_s
         self._ports: tuple[int, ...] = ()
         self.failed_models: dict[str, str] = {}
         """Models that did not load, with the reason in one line; filled by :meth:`start`."""
@@ -150,12 +157,12 @@ class TritonServer:
 
     @property
     def http_url(self) -> str:
-        """``127.0.0.1:port`` of the HTTP API, as tritonclient takes it."""
+        """``host:port`` of the HTTP API, as tritonclient takes it from this machine."""
         return self._url(0)
 
     @property
     def grpc_url(self) -> str:
-        """``127.0.0.1:port`` of the gRPC API."""
+        """``host:port`` of the gRPC API."""
         return self._url(1)
 
     @property
@@ -193,6 +200,34 @@ class TritonServer:
         if self._installation is None:
             self._installation = locate()
         return self._installation
+
+    @property
+    def view(self) -> RepositoryView:
+        """The repository view (``view=True``): reload, withdraw and restore models there."""
+        if self._view is None:
+            raise ServerStartError("the server is not running, or has no view", reason="server.stopped")
+        return self._view
+
+    def refresh(self, confinement: Policies | None = None) -> Changes:
+        """Take over models and versions that came, went or changed in the repositories (``view=True``).
+
+        Args:
+            confinement: holds for every process that starts from now on; None: what held before.
+
+        Raises:
+            ServerStartError: ``server.confinement`` or ``server.repository``; nothing has changed then.
+            PolicyError: see :meth:`safe_triton.server.confined.Launcher.allow`; the same.
+        """
+        models = self.view.look()
+        if self._launcher is not None:
+            self._launcher.allow(models, confinement)
+        return self.view.refresh(models)
+
+    def beats(self) -> list[Beat]:
+        """The heartbeats of the models' processes (``view=True`` with ``confinement``)."""
+        from safe_triton.server.heartbeat import read_beats
+
+        return [] if self._workspace is None else read_beats(self._workspace.beats)
 
     def log_text(self, *, since_bytes: int = 0) -> str:
         """The log from ``since_bytes`` on, at most its last MiB; also after :meth:`stop`."""
@@ -238,15 +273,7 @@ class TritonServer:
         Raises:
             ModelLoadError: the server's reason, or not gone in time.
         """
-        http = self._running_http()
-        http.unload(name, dependents=dependents, timeout_s=timeout_s)
-        deadline_s = time.monotonic() + timeout_s
-        while any(row.name == name and row.state in {"READY", "UNLOADING"} for row in http.index()):
-            if time.monotonic() > deadline_s:
-                raise ModelLoadError(
-                    f"unload of {name!r}: not gone after {timeout_s:g} s", reason="server.load_timeout"
-                )
-            time.sleep(POLL_S)
+        self._running_http().unload(name, dependents=dependents, timeout_s=timeout_s)
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -280,10 +307,59 @@ class TritonServer:
             raise
         return self
 
-    def stop(self) -> None:
-        """End the server, its model processes, its shared-memory regions and its folder. May be repeated."""
+    def stop(self, *, within_s: float | None = None) -> None:
+        """End the server, its model processes, its shared-memory regions and its folder. May be repeated.
+
+        Args:
+            within_s: seconds after which everything that still runs is killed; None: a little more than the models'
+                ``stop_timeout_s``.
+        """
         # Models may take all of the exit timeout; the rest is the server's own look once a second.
-        self._end(self._stop_timeout_s + 2.0)
+        self._end(self._stop_timeout_s + 2.0 if within_s is None else within_s)
+
+    def restart(self) -> None:
+        """Start a server again that has ended by itself, on its ports, with its folder and its log.
+
+        Does not wait: ask :meth:`is_answering`.
+
+        Raises:
+            ServerStartError: ``server.ports`` another program has taken one of the ports; ``server.stopped``.
+            OSError: the program cannot be started.
+        """
+        if self._workspace is None or self._pipe is None:
+            raise ServerStartError("the server is not running", reason="server.stopped")
+        self._running_process().stop(0.0)
+        self._release_ports()
+        self._workspace.remove_regions()
+        self._start_process(self._workspace, self._pipe)
+
+    def is_answering(self) -> bool:
+        """Whether the HTTP API answers, and nobody else at its address."""
+        is_up = self._workspace is not None and self._running_http().server_id() == self._workspace.server_id
+        if is_up:
+            self._release_ports()
+        return is_up
+
+    def stubs(self) -> list[Stub]:
+        """The processes of Python models that run now."""
+        process, workspace = self._process, self._workspace
+        if process is None or workspace is None:
+            return []
+        return find_stubs(process.pid, self.region_prefix, workspace.beats)
+
+    def exit_status(self) -> int | None:
+        """How the server's process ended: its status, or minus the signal's number; None while it runs."""
+        return self._running_process().status()
+
+    def write_log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        """Add a line of this program to the server's log."""
+        if self._pipe is not None:
+            self._pipe.add(json.dumps({"level": level, "message": message, **fields}).encode())
+
+    def listen(self, listener: Callable[[bytes], None]) -> None:
+        """Have one more function told about each piece of the log, from the thread that copies it; as ``on_log``."""
+        if self._pipe is not None:
+            self._pipe.listeners.append(listener)
 
     def __enter__(self) -> Self:
         return self.start() if self._process is None else self
@@ -299,40 +375,67 @@ class TritonServer:
         installation = self.installation
         self._workspace = workspace = Workspace(installation)
         self._log = log = ServerLog(workspace.log)
-        variables = self._variables(installation, workspace)
-        _check_stub(workspace.stub, variables)
-        if self._confinement is not None:
-            from safe_triton.server.confined import install_launcher  # needs protobuf
+        variables = self._variables(workspace)
+        check_stub(workspace.stub, variables)
+        if self._has_view:
+            from safe_triton.server.view import RepositoryView, incomplete_text  # needs protobuf, as the next does
 
-            install_launcher(workspace, installation, self._repositories, self._confinement, variables)
-            _check_stub(workspace.stub, variables)
-        with self._reserved_ports() as reserved:
-            self._ports = reserved.numbers
-            self._process = process = ServerProcess(
-                self._command(installation, workspace),
-                environment=variables,
-                directory=workspace.directory,
-                log=workspace.log,
-                workspace=workspace.root,
-                region_prefix=workspace.region_prefix,
+            self._view = RepositoryView(
+                workspace.root / "view", self._repositories, protect=self._protect, auto_complete=self._auto_complete
             )
-            self._http = http = TritonHttp(self._ports[0], self._headers)
-            readiness = Readiness(
-                process,
-                log,
-                http,
-                server_id=workspace.server_id,
-                load=self._load,
-                allow_failed=self._allow_failed,
-                metrics_port=None if "--allow-metrics=false" in self._arguments else self._ports[2],
+            if self._view.incomplete and not self._allow_failed:
+                raise ServerStartError(incomplete_text(self._view.incomplete), reason="server.model")
+        if self._confinement is not None:
+            from safe_triton.server.confined import Launcher
+            from safe_triton.server.served import read_models
+
+            self._launcher = Launcher(
+                workspace, installation, self._confinement, variables, view=self._view, record=self._record
             )
-            self.failed_models = readiness.wait(self._ready_timeout_s, self._on_progress)
+            self._launcher.allow(self._view.served if self._view else read_models(self._repositories))
+            check_stub(workspace.stub, variables)
+        self._pipe = LogPipe(workspace.root, log, self._listeners)
+        process, http = self._start_process(workspace, self._pipe)
+        readiness = Readiness(
+            process,
+            log,
+            http,
+            server_id=workspace.server_id,
+            load=self._load,
+            allow_failed=self._allow_failed,
+            metrics_port=None if "--allow-metrics=false" in self._arguments else self._ports[2],
+            load_timeout_s=self._load_timeout_s,
+        )
+        self.failed_models = readiness.wait(self._ready_timeout_s, self._on_progress)
+        self._release_ports()
+
+    def _start_process(self, workspace: Workspace, pipe: LogPipe) -> tuple[ServerProcess, TritonHttp]:
+        """Start tritonserver in its folder; its ports stay reserved until it has them."""
+        self._held_ports = reserved = self._reserved_ports()
+        self._ports = reserved.numbers
+        self._process = process = ServerProcess(
+            self._command(workspace),
+            environment=self._variables(workspace),
+            directory=workspace.directory,
+            output=pipe.writer,
+            workspace=workspace.root,
+            region_prefix=workspace.region_prefix,
+        )
+        workspace.scratch.watch(process)
+        self._http = http = TritonHttp(self._ports[0], self._headers, self._address)
+        return process, http
+
+    def _release_ports(self) -> None:
+        if self._held_ports is not None:
+            self._held_ports.release()
+            self._held_ports = None
 
     def _reserved_ports(self) -> ReservedPorts:
+        wanted = self._ports or self._wanted_ports  # a server that is started again keeps its ports
         try:
-            return ReservedPorts(self._wanted_ports)
+            return ReservedPorts(wanted, (self._address, self._address))
         except OSError as error:
-            taken = ", ".join(str(port) for port in self._wanted_ports if port)
+            taken = ", ".join(str(port) for port in wanted if port)
             raise ServerStartError(f"one of the ports {taken}: {error.strerror}", reason="server.ports") from None
 
     def _end(self, grace_s: float) -> None:
@@ -340,54 +443,40 @@ class TritonServer:
             return  # a forked copy of this object; the server belongs to the process that started it
         try:
             if self._process is not None:
-                # A trace file may be written at exit only.
-                is_traced = any(argument.startswith("--trace") for argument in self._arguments)
-                self._process.stop(grace_s, is_whole_exit_awaited=is_traced)
+                self._process.stop(grace_s)
         finally:
+            self._release_ports()
+            if self._pipe is not None:
+                self._pipe.close()
             if self._workspace is not None:
                 if self._log is not None:
                     self._log.keep()
                 self._workspace.remove()
-            self._process = self._workspace = self._http = None
+            self._process = self._workspace = self._http = self._pipe = self._view = self._launcher = None
+            self._ports = ()
             _running.discard(self)
 
-    def _command(self, installation: TritonInstallation, workspace: Workspace) -> list[str]:
-        command = [
-            str(installation.binary),
-            *self._arguments,
-            *(f"--model-repository={path}" for path in self._repositories),
-            f"--backend-directory={workspace.backends}",
-            f"--backend-config=python,shm-region-prefix-name={workspace.region_prefix}",
-            f"--id={workspace.server_id}",
-            "--allow-http=true",
-            "--disable-auto-complete-config",
-            "--exit-on-error=false",
-            f"--exit-timeout-secs={max(1, round(self._stop_timeout_s))}",
-            f"--model-control-mode={self._control}",
-        ]
-        for index, api in enumerate(("http", "grpc", "metrics")):
-            command += [f"--{api}-address={ADDRESS}", f"--{api}-port={self._ports[index]}"]
-        if self._control == "explicit":
-            command += [f"--load-model={name}" for name in (("*",) if self._load is None else self._load)]
-        if self._control == "poll":
-            command.append("--repository-poll-secs=1")
-        return command
+    def _command(self, workspace: Workspace) -> list[str]:
+        return build_command(
+            self.installation,
+            workspace,
+            repositories=[self._view.path] if self._view else self._repositories,
+            control=self._control,
+            load=("*",) if self._load is None else self._load,
+            address=self._address,
+            ports=self._ports,
+            poll_s=self._poll_s,
+            completes=bool(self._auto_complete),
+            stop_timeout_s=self._stop_timeout_s,
+            arguments=self._arguments,
+        )
 
-    def _variables(self, installation: TritonInstallation, workspace: Workspace) -> dict[str, str]:
-        libraries = [str(folder) for folder in installation.library_path]
-        if installation.source != "wheel" and os.environ.get("LD_LIBRARY_PATH"):
-            libraries.append(os.environ["LD_LIBRARY_PATH"])  # the container's own, for the GPU's driver
-        return {
-            **{name: os.environ[name] for name in INHERITED if name in os.environ},
-            "PATH": os.pathsep.join((str(installation.python.parent), "/usr/local/bin", "/usr/bin", "/bin")),
-            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
-            "TMPDIR": str(workspace.temporary),
-            **self._environment,
-        }
+    def _variables(self, workspace: Workspace) -> dict[str, str]:
+        return {**build_variables(self.installation, workspace.temporary), **self._environment}
 
     def _url(self, index: int) -> str:
         self._running_process()
-        return f"{ADDRESS}:{self._ports[index]}"
+        return f"{reachable(self._address if index < 2 else ADDRESS)}:{self._ports[index]}"
 
     def _running_process(self) -> ServerProcess:
         if self._process is None:
@@ -398,27 +487,6 @@ class TritonServer:
         if self._http is None:
             raise ServerStartError("the server is not running", reason="server.stopped")
         return self._http
-
-
-def _check_stub(stub: Path, variables: Mapping[str, str]) -> None:
-    """Run the model process alone: without arguments it exits with 1, and with 127 where a library is missing.
-
-    Raises:
-        IncompatibleEnvironmentError: reason ``server.stub``; the server would wait for such a process for ever.
-    """
-    try:
-        done = run_briefly([stub], environment=variables)
-    except (OSError, TimeoutError) as error:
-        raise IncompatibleEnvironmentError(
-            f"the model process cannot be run from {stub.parent}: {error}; if that file system is mounted noexec, set "
-            "TMPDIR to another",
-            reason="server.stub",
-        ) from None
-    if done.status != 1:
-        said = done.output.strip().splitlines()[-1:] or ["it printed nothing"]
-        raise IncompatibleEnvironmentError(
-            f"the model process does not start (status {done.status}): {said[0]}", reason="server.stub"
-        )
 
 
 @atexit.register

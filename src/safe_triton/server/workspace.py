@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safe_triton.errors import ServerStartError
+from safe_triton.server.scratch import ScratchFolders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,12 +44,14 @@ class Workspace:
                 reason="server.workspace",
             )
         self.root = Path(tempfile.mkdtemp(prefix="safe-triton-"))  # 0700
+        self.scratch = ScratchFolders(self.root / "scratch")
         try:
             self.log = self.root / "server.log"
             self.directory = self.root / "cwd"
             self.temporary = self.root / "tmp"
             self.backends = self.root / "backends"
-            for folder in (self.directory, self.temporary, self.backends):
+            self.beats = self.root / "beats"
+            for folder in (self.directory, self.temporary, self.backends, self.beats):
                 folder.mkdir()
             self.stub = _copy_backend(installation, self.backends / "python")
         except BaseException:
@@ -57,9 +60,14 @@ class Workspace:
 
     def remove(self) -> None:
         """Remove the folder and the server's shared-memory regions. May be repeated."""
+        self.remove_regions()
+        self.scratch.remove()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def remove_regions(self) -> None:
+        """Remove the server's shared-memory regions, once its processes are gone."""
         for region in SHARED_MEMORY.glob(f"{self.region_prefix}*"):
             region.unlink(missing_ok=True)
-        shutil.rmtree(self.root, ignore_errors=True)
 
 
 def _copy_backend(installation: TritonInstallation, target: Path) -> Path:

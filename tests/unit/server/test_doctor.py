@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from safe_triton.audit.cves import cve_table
 from safe_triton.confinement import landlock, seccomp
 from safe_triton.errors import PolicyError, ServerNotFoundError
 from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.server import TritonInstallation, doctor, findings, findings_host, host
 from safe_triton.server.attempts import ATTEMPTS
-from safe_triton.server.cves import cve_table
 from safe_triton.server.doctor import Diagnosis, attempt, diagnose
 
 needs_landlock = pytest.mark.skipif(not landlock.probe()[0], reason=landlock.probe()[1] or "Landlock is here")

@@ -61,6 +61,41 @@ class TestServerLog:
         assert log.size_bytes() == KEPT_BYTES + 10
 
 
+class TestAppended:
+    """What is appended is bounded on the disk and keeps its positions."""
+
+    def test_a_full_file_is_put_aside(self, tmp_path: Path) -> None:
+        """The disk holds at most two files; what is gone is said; positions count on."""
+        log = ServerLog(tmp_path / "server.log", most_bytes=1000)
+        for number in range(100):
+            log.append(b"%099d\n" % number)
+        on_disk = sum(path.stat().st_size for path in tmp_path.iterdir())
+        assert on_disk <= 2 * 1000 + 200
+        assert "its oldest part was removed" in log.text()
+        assert f"{99:099d}\n" in log.text()
+        assert log.size_bytes() >= 10_000
+        assert log.text(since_bytes=log.size_bytes() - 5) == "0099\n"[-5:]
+
+    def test_private(self, log: ServerLog) -> None:
+        """Nobody else on the machine reads the file."""
+        log.append(b"x")
+        assert log.path.stat().st_mode & 0o777 == 0o600
+
+    def test_states_across_files(self, tmp_path: Path) -> None:
+        """What was put aside before it was read is read all the same."""
+        log = ServerLog(tmp_path / "server.log", most_bytes=len(LINES))
+        log.append(LINES.encode())
+        log.append(b"next file\n")
+        log.update()
+        assert (log.loading, log.loaded, log.last_line) == ({"slow"}, {"probe"}, "next file")
+
+    def test_a_full_disk(self, tmp_path: Path) -> None:
+        """What cannot be written is lost, and nobody notices."""
+        log = ServerLog(tmp_path / "missing" / "server.log")
+        log.append(b"x")
+        assert log.text() == ""
+
+
 class TestReasons:
     @pytest.mark.parametrize(
         ("reason", "short"),

@@ -1,0 +1,51 @@
+"""From the operator's policy to one model of the repository: its grants, and the limits that its processes are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from safe_triton.policy.passed_on import LIMITS_VARIABLE, limits_to_json
+from safe_triton.policy.sandbox import SandboxPolicy
+
+if TYPE_CHECKING:
+    from safe_triton.policyfile import ModelPolicy, OperatorPolicy
+    from safe_triton.server.served import ServedModel
+
+Policies: TypeAlias = "SandboxPolicy | Mapping[str, SandboxPolicy] | OperatorPolicy"
+
+
+def grants(policies: Policies, model: ServedModel) -> tuple[SandboxPolicy, dict[str, str]]:
+    """Return what a model may touch, and variables that carry the operator's limits into its processes.
+
+    Args:
+        policies: grants for all models, by name (then a model without any gets the defaults), or the operator's policy.
+        model: one of the repository.
+
+    Raises:
+        PolicyError: the configuration's own words about the policy are wrong, or widen it.
+    """
+    if isinstance(policies, SandboxPolicy):
+        return policies, {}
+    if isinstance(policies, Mapping):
+        return policies.get(model.name, SandboxPolicy()), {}
+    policy = policies.model(model.name, string_parameters(model.config))
+    limits = {LIMITS_VARIABLE: limits_to_json(policy.limits)} if policy.limits.declared else {}
+    return policy.sandbox, limits
+
+
+def effective_policies(policy: OperatorPolicy, models: Iterable[ServedModel]) -> dict[str, ModelPolicy]:
+    """Return what holds for each model of a repository, by name.
+
+    Raises:
+        PolicyError: a table for a model that is not there, or a configuration that would widen what holds.
+    """
+    served = {model.name: model for model in models}
+    policy.check_models(served)
+    return {name: policy.model(name, string_parameters(model.config)) for name, model in served.items()}
+
+
+def string_parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameters of a configuration by key."""
+    found = config.get("parameters", {})
+    return {key: str(value.get("string_value", "")) for key, value in found.items()}

@@ -1,0 +1,275 @@
+"""A repository view: the folder that tritonserver serves in the place of the operator's model repositories.
+
+The server polls it, so that it loads what changes there and refuses every load that a client or a model asks for. The
+view lies in the server's private folder. Of a Python model it holds copies of what tritonserver itself reads, and an
+entry file that runs the model's own; a new date of that file makes Triton start new processes for the model.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import safe_triton
+from safe_triton.server import shim
+from safe_triton.server.planted import files_to_read
+from safe_triton.server.served import ServedModel, read_models
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What :meth:`RepositoryView.refresh` took over, by model name."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class RepositoryView:
+    """The view of one server.
+
+    Args:
+        root: private folder that may be created; the view is ``root/models``.
+        repositories: the model repositories, absolute.
+        protect: models that run under ``safe_triton.protect``; True: all.
+        auto_complete: models whose own code may complete their configuration.
+
+    Raises:
+        ServerStartError: see :func:`safe_triton.server.served.read_models`.
+
+    Does not cover:
+        Changes in a repository between two calls of :meth:`refresh`: a Python model's next process runs the code that
+        lies there then, with the configuration that was read before. Files of other backends are links, which the
+        server follows at once.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        repositories: Sequence[Path],
+        *,
+        protect: Collection[str] | bool = False,
+        auto_complete: Collection[str] = (),
+    ) -> None:
+        self.path = root / "models"
+        self._building = root / "building"  # the server would read a folder that is half made
+        self._repositories = tuple(repositories)
+        self._protect = protect
+        self._auto_complete = frozenset(auto_complete)
+        self._lock = threading.Lock()
+        self._withdrawn: dict[str, str] = {}
+        self._files: dict[str, frozenset[tuple[str, int, int]]] = {}
+        for folder in (root, self.path, self._building):
+            folder.mkdir(exist_ok=True)
+        self.code = shim.install(root)
+        self._models = {model.name: model for model in read_models(self._repositories)}
+        for model in self._models.values():
+            self._show(model)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models, in order."""
+        return tuple(sorted(self._models))
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Python models whose configuration names no input or no output, and that may not complete it themselves."""
+        return tuple(
+            name
+            for name, model in sorted(self._models.items())
+            if model.is_python and not model.has_tensors and name not in self._auto_complete
+        )
+
+    @property
+    def served(self) -> tuple[ServedModel, ...]:
+        """What was read of each model."""
+        return tuple(self._models.values())
+
+    @property
+    def withdrawn(self) -> dict[str, str]:
+        """The models that are withdrawn, with their messages."""
+        return dict(self._withdrawn)
+
+    def entry(self, model: ServedModel, version: str) -> Path:
+        """The entry file that Triton is shown for one version."""
+        return self.path / model.name / version / model.entry
+
+    def reload(self, name: str) -> None:
+        """Have Triton start new processes for a model at its next poll, within about a second.
+
+        Those that run serve until the new ones are ready and then finish what they have; one that hangs must be ended
+        by the caller. A load that fails leaves the old ones in place, and Triton tries again at every poll until it
+        succeeds or the model is withdrawn.
+
+        Raises:
+            KeyError: there is no such model.
+            ValueError: Triton's Python backend does not run it.
+        """
+        with self._lock:
+            for entry in self._entries(name):
+                os.utime(entry)
+
+    def withdraw(self, name: str, message: str) -> None:
+        """Put a stand-in in a model's place that answers every request with UNAVAILABLE and the message.
+
+        Raises:
+            KeyError: there is no such model.
+            ValueError: Triton's Python backend does not run it.
+        """
+        with self._lock:
+            for entry in self._entries(name):
+                self._write(entry, shim.stand_in_text(message))
+            self._withdrawn[name] = message
+
+    def restore(self, name: str) -> None:
+        """Serve a model again that was withdrawn.
+
+        Raises:
+            KeyError: there is no such model.
+            ValueError: Triton's Python backend does not run it.
+        """
+        with self._lock:
+            model = self._models[name]
+            for entry in self._entries(name):
+                self._write(entry, self._entry_text(model, entry.parent.name))
+            self._withdrawn.pop(name, None)
+
+    def look(self) -> tuple[ServedModel, ...]:
+        """Read the repositories as they are now; nothing changes yet.
+
+        Raises:
+            ServerStartError: see :func:`safe_triton.server.served.read_models`.
+        """
+        return read_models(self._repositories)
+
+    def refresh(self, models: Sequence[ServedModel] | None = None) -> Changes:
+        """Take over models that came, went or changed in the repositories, versions included.
+
+        A model counts as changed when its configuration, its versions, or the date or size of one of its files differ.
+        One that was withdrawn and changed is served again.
+
+        Args:
+            models: what :meth:`look` returned; None: look now.
+
+        Raises:
+            ServerStartError: see :func:`safe_triton.server.served.read_models`; nothing has changed then.
+        """
+        found = {model.name: model for model in (self.look() if models is None else models)}
+        with self._lock:
+            removed = tuple(sorted(self._models.keys() - found.keys()))
+            added = tuple(sorted(found.keys() - self._models.keys()))
+            changed = tuple(
+                name
+                for name in sorted(found.keys() & self._models.keys())
+                if self._is_changed(self._models[name], found[name])
+            )
+            self._models = found
+            for name in (*removed, *changed):
+                self._withdrawn.pop(name, None)
+            for name in removed:
+                self._hide(name)
+            for name in (*added, *changed):
+                self._show(found[name])
+        return Changes(added=added, changed=changed, removed=removed)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _entries(self, name: str) -> list[Path]:
+        model = self._models[name]
+        if not model.is_python:
+            raise ValueError(f"model {name!r} is not run by Triton's Python backend")
+        shown = [self.entry(model, version) for version in model.versions]
+        return [entry for entry in shown if entry.exists()]
+
+    def _is_changed(self, old: ServedModel, new: ServedModel) -> bool:
+        return old != new or (new.is_python and self._files[new.name] != _files_of(new.folder))
+
+    def _hide(self, name: str) -> None:
+        gone = self._building / f"{name}.gone"
+        (self.path / name).rename(gone)
+        shutil.rmtree(gone)
+
+    def _show(self, model: ServedModel) -> None:
+        """Make a model's folder elsewhere and move it in whole."""
+        folder = self._building / model.name
+        folder.mkdir()
+        self._files[model.name] = _files_of(model.folder)
+        if model.is_python:
+            self._copy_python(model, folder)
+        else:
+            _link_other(model, folder)
+        if (self.path / model.name).exists():
+            self._hide(model.name)
+        folder.rename(self.path / model.name)
+
+    def _copy_python(self, model: ServedModel, folder: Path) -> None:
+        for file in ("config.pbtxt", *(file for _, file in files_to_read(model.config))):
+            source, target = model.folder / file, Path(os.path.normpath(folder / file))
+            if source.is_file() and target.is_relative_to(folder):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+        for version in model.versions:
+            (folder / version).mkdir()
+            # A file of this name: Python keeps no compiled copy there, which would be news for the server's poll.
+            (folder / version / "__pycache__").touch()
+            if model.file(version).is_file():
+                text = self._entry_text(model, version)
+                (folder / version / model.entry).write_text(text, encoding="utf-8")
+
+    def _entry_text(self, model: ServedModel, version: str) -> str:
+        return shim.entry_text(
+            self.code,
+            {
+                "model": model.name,
+                "version": version,
+                "file": str(model.file(version)),
+                "folder": str(model.folder),
+                "view": str(self.path / model.name),
+                "decoupled": model.is_decoupled,
+                "protect": self._protect is True or (self._protect is not False and model.name in self._protect),
+                "completes": model.name in self._auto_complete,
+                "package": str(Path(safe_triton.__file__).parents[1]),
+            },
+        )
+
+    def _write(self, entry: Path, text: str) -> None:
+        made = self._building / entry.name
+        made.write_text(text, encoding="utf-8")
+        made.replace(entry)
+
+
+def _link_other(model: ServedModel, folder: Path) -> None:
+    """Show the files of a model that another backend runs, or of an ensemble."""
+    for entry in model.folder.iterdir():
+        if entry.name in model.versions:
+            (folder / entry.name).mkdir()
+            for file in entry.iterdir():
+                (folder / entry.name / file.name).symlink_to(file)
+        elif entry.name == "config.pbtxt":
+            shutil.copyfile(entry, folder / entry.name)
+        else:
+            (folder / entry.name).symlink_to(entry)
+
+
+def _files_of(folder: Path) -> frozenset[tuple[str, int, int]]:
+    """Path, date and size of every file beneath a folder, compiled Python apart."""
+    found = set()
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for path in (os.path.join(place, name) for name in files):
+            status = os.lstat(path)
+            found.add((path, status.st_mtime_ns, status.st_size))
+    return frozenset(found)
+
+
+def incomplete_text(names: Sequence[str]) -> str:
+    """What to tell the operator about models whose configurations are not complete."""
+    lines = "; ".join(f'[models.{name}] auto_complete = {{ reason = "…" }}' for name in names)
+    return (
+        f"no inputs or outputs in the config.pbtxt of {', '.join(names)}: declare them, or let the model's own code do "
+        f"so by a line in safe-triton.toml: {lines}"
+    )

@@ -1,0 +1,332 @@
+"""One hardened, supervised tritonserver: what ``safe-triton serve`` does between its flags and its screen."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safe_triton.confinement.plan import Capabilities, plan
+from safe_triton.confinement.probe import probe
+from safe_triton.errors import ConfinementError, ServerStartError
+from safe_triton.policy.sandbox import PLACEHOLDERS, SandboxPolicy
+from safe_triton.policyfile.effective import DEFAULT
+from safe_triton.server import TritonServer, locate
+from safe_triton.server.hardening import (
+    GRPC_HEADER_PREFIX,
+    SECRET_HEADER,
+    HardenedFlag,
+    check_user_flags,
+    harden,
+    known_flags,
+    rate_limiter_resources,
+)
+from safe_triton.server.policies import effective_policies
+from safe_triton.server.ports import ReservedPorts
+from safe_triton.server.served import ServedModel, read_models
+from safe_triton.server.workspace import check_repositories
+from safe_triton.supervision.log_hints import LogHints
+from safe_triton.supervision.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    import threading
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from safe_triton.audit.finding import Finding
+    from safe_triton.policyfile import ModelPolicy, OperatorPolicy, ServerPolicy
+    from safe_triton.server import StartProgress, TritonInstallation
+
+ADMIN_FILE = "admin-headers"
+LOG_TIMES = "--log-format=ISO8601"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What is known before anything is started.
+
+    Args:
+        models: of the repositories.
+        policies: what holds for each.
+        warnings: findings of the audit that do not stop a start.
+        is_locked: whether a lock file was there, and right.
+        installation: what will run.
+        arguments: further flags of tritonserver.
+        absent: flags of hardening that this release lacks.
+        ports: of HTTP, gRPC and the metrics.
+        secret: of the restricted APIs.
+    """
+
+    models: tuple[ServedModel, ...]
+    policies: dict[str, ModelPolicy]
+    warnings: tuple[Finding, ...]
+    is_locked: bool
+    installation: TritonInstallation
+    arguments: tuple[str, ...]
+    absent: tuple[HardenedFlag, ...]
+    ports: tuple[int, int, int]
+    secret: str
+
+
+class Service:
+    """A tritonserver under every ring but the gateway.
+
+    Use it in a ``with`` statement, or call :meth:`start`, :meth:`run` and :meth:`stop`.
+
+    Args:
+        repositories: model repositories, served together.
+        policy: the operator's.
+        protect: serve every unmodified model under the SDK's checks, as ``protect = true`` does for one.
+        flags: further flags of tritonserver, as typed.
+        allow_failed: start although models failed to load.
+        on_step: told what is being done.
+        on_progress: called about twenty times a second while the server starts.
+        on_log: told about each piece of the server's log, from the thread that copies it; it must be quick.
+
+    Does not cover:
+        Models of other backends than Python's: they run in tritonserver's own process, unconfined.
+    """
+
+    def __init__(
+        self,
+        repositories: Sequence[Path | str],
+        policy: OperatorPolicy,
+        *,
+        protect: bool = False,
+        flags: Sequence[str] = (),
+        allow_failed: bool = False,
+        on_step: Callable[[str], None] = lambda _: None,
+        on_progress: Callable[[StartProgress], None] | None = None,
+        on_log: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self._repositories = tuple(Path(path).expanduser().resolve() for path in repositories)
+        self._policy = policy
+        self._protect = protect
+        self._flags = tuple(flags)
+        self._allow_failed = allow_failed
+        self._on_step = on_step
+        self._on_progress = on_progress
+        self._on_log = on_log
+        self.protected: tuple[str, ...] = ()
+        """Models that are served under ``protect``."""
+        self.server: TritonServer | None = None
+        self.supervisor: Supervisor | None = None
+        self.preparation: Preparation | None = None
+
+    def prepare(self) -> Preparation:
+        """Look at everything that can be wrong before anything is started.
+
+        Raises:
+            SafeTritonError: ``server.repository`` no such folder; ``server.audit`` errors in the repository;
+                ``server.lock`` it is not what its lock file says; ``server.flag``; ``policy.…``; and what
+                :func:`safe_triton.server.locate` and :func:`safe_triton.server.served.read_models` raise.
+        """
+        check_repositories(self._repositories, None)
+        self._on_step("checking the repository")
+        warnings = _audit(self._repositories, self._policy)
+        is_locked = _check_locks(self._repositories)
+        models = read_models(self._repositories)
+        policies = effective_policies(self._policy, models)
+        check_enforceable({model.name: policies[model.name].sandbox for model in models if model.is_python}, probe())
+        _check_health_port(self._policy.server)
+        self._on_step("looking for tritonserver")
+        installation = locate()
+        known = known_flags(installation)
+        user = check_user_flags((*self._policy.server.flags, *self._flags), known)
+        secret = secrets.token_hex(16)
+        hardening = harden(known, secret, rate_limiter_resources(model.config for model in models))
+        server = self._policy.server
+        return Preparation(
+            models=models,
+            policies=policies,
+            warnings=warnings,
+            is_locked=is_locked,
+            installation=installation,
+            arguments=(LOG_TIMES, *hardening.arguments, *user.arguments),
+            absent=hardening.absent,
+            ports=(
+                user.ports.get("--http-port", server.http_port),
+                user.ports.get("--grpc-port", server.grpc_port),
+                user.ports.get("--metrics-port", server.metrics_port),
+            ),
+            secret=secret,
+        )
+
+    def start(self) -> Self:
+        """Prepare, start the server, and wait until its models are ready. Leaves nothing behind when it fails.
+
+        Raises:
+            SafeTritonError: see :meth:`prepare` and :meth:`safe_triton.server.TritonServer.start`; a health port that
+                is taken is ``server.ports``.
+        """
+        self.preparation = ready = self.prepare()
+        self.protected = self._protected(ready)
+        self._on_step("starting tritonserver")
+        settings = self._policy.server
+        self.server = TritonServer(
+            self._repositories,
+            installation=ready.installation,
+            confinement=self._policy,
+            view=True,
+            protect=self.protected,
+            auto_complete=[name for name, policy in ready.policies.items() if policy.auto_complete],
+            arguments=ready.arguments,
+            headers={SECRET_HEADER: ready.secret},
+            ports=ready.ports,
+            address=settings.address,
+            poll_s=settings.repository_poll_s,
+            ready_timeout_s=settings.ready_timeout_s,
+            load_timeout_s=self._policy.supervision.load_timeout_s,
+            stop_timeout_s=settings.stop_timeout_s,
+            allow_failed_models=self._allow_failed,
+            on_progress=self._on_progress,
+            on_log=self._on_log,
+        )
+        try:
+            self.server.start()
+            _write_admin_file(self.admin_file, ready.secret)
+            self.supervisor = _supervisor(self.server, self._policy)
+        except BaseException:
+            self.server.stop(within_s=0.5)
+            raise
+        return self
+
+    @property
+    def admin_file(self) -> Path:
+        """A file, readable by this user alone, with the headers that open the restricted APIs."""
+        if self.server is None:
+            raise ServerStartError("the server is not running", reason="server.stopped")
+        return self.server.log.parent / ADMIN_FILE
+
+    def running(self) -> tuple[Preparation, TritonServer, Supervisor]:
+        """What runs.
+
+        Raises:
+            ServerStartError: ``server.stopped``.
+        """
+        if self.preparation is None or self.server is None or self.supervisor is None:
+            raise ServerStartError("the server is not running", reason="server.stopped")
+        return self.preparation, self.server, self.supervisor
+
+    def run(self, stop: threading.Event) -> None:
+        """Supervise until ``stop`` is set."""
+        self.running()[2].run(stop)
+
+    def reload(self) -> None:
+        """Read the policy again and take over what changed in the repositories; from any thread or signal handler."""
+        self.running()[2].reload()
+
+    def enforcement_gaps(self) -> Mapping[str, tuple[str, ...]]:
+        """What does not hold although it was asked for, by model, as the launcher wrote it into the log."""
+        hints = LogHints(lambda: None)
+        _, server, _ = self.running()
+        hints.feed(server.log_text().encode())
+        models = {stub.instance: stub.model for stub in server.stubs()}
+        return {models.get(instance, instance): found for instance, found in hints.gaps.items()}
+
+    def stop(self) -> None:
+        """End the server and everything that it started, within seconds. May be repeated."""
+        if self.server is not None:
+            self.server.stop(within_s=self._policy.server.stop_timeout_s + 0.5)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _protected(self, ready: Preparation) -> tuple[str, ...]:
+        """Models whose table asks for it; with ``--protect``, all whose table does not deny it."""
+
+        def is_protected(policy: ModelPolicy) -> bool:
+            return policy.protect or (self._protect and policy.sources.get("protect", DEFAULT) == DEFAULT)
+
+        python = {model.name for model in ready.models if model.is_python}
+        return tuple(name for name, policy in ready.policies.items() if name in python and is_protected(policy))
+
+
+def check_enforceable(policies: Mapping[str, SandboxPolicy], capabilities: Capabilities) -> None:
+    """Reject what this host cannot enforce, before a server would wait for models that refuse to load.
+
+    Args:
+        policies: of each model.
+        capabilities: of this host.
+
+    Raises:
+        ConfinementError: the reason of the first essential gap, for the first model that requires it.
+        ServerStartError: reason ``server.confinement``; a path that is granted is not there.
+    """
+    places = dict.fromkeys(PLACEHOLDERS, "/")
+    for name, policy in policies.items():
+        for field, paths in (("read", policy.read), ("write", policy.write)):
+            for path in paths:
+                if path.startswith("/") and not os.path.lexists(path):
+                    raise ServerStartError(
+                        f"model {name!r}: sandbox.{field}: {path} does not exist", reason="server.confinement"
+                    )
+        if policy.enforcement == "required":
+            for gap in plan(policy.resolve(places), capabilities).gaps:
+                if gap.is_essential:
+                    raise ConfinementError(f"model {name!r}: {gap}", reason=gap.reason)
+
+
+def _check_health_port(settings: ServerPolicy) -> None:
+    """Reject a health port that the policy names and another program has."""
+    if "health_port" in settings.model_fields_set:
+        try:
+            ReservedPorts((settings.health_port,)).release()
+        except OSError as error:
+            raise ServerStartError(
+                f"health_port {settings.health_port}: {error.strerror}", reason="server.ports"
+            ) from None
+
+
+def _supervisor(server: TritonServer, policy: OperatorPolicy) -> Supervisor:
+    """The supervisor; its port is any that is free where another program has the default one."""
+    try:
+        return Supervisor(server, policy)
+    except OSError as error:
+        if "health_port" not in policy.server.model_fields_set:
+            return Supervisor(server, policy, health_port=0)
+        port = policy.server.health_port
+        raise ServerStartError(f"health_port {port}: {error.strerror}", reason="server.ports") from None
+
+
+def _audit(repositories: Sequence[Path], policy: OperatorPolicy) -> tuple[Finding, ...]:
+    """Check the repositories; errors stop a start, everything else is returned."""
+    from safe_triton.audit.engine import check_paths
+    from safe_triton.audit.finding import Level
+    from safe_triton.audit.rules.table import level_of
+
+    report = check_paths(repositories, policy=policy, fail_on=Level.ERROR)
+    errors = [finding for finding in report.findings if level_of(finding) >= Level.ERROR]
+    if errors:
+        first = errors[0]
+        more = f" (and {len(errors) - 1} more errors; safe-triton check shows them)" if errors[1:] else ""
+        where = f"{first.path}:{first.line}" if first.line else first.path
+        raise ServerStartError(f"{where}: {first.rule}: {first.message}{more}", reason="server.audit")
+    return tuple(finding for finding in report.findings if level_of(finding) < Level.ERROR)
+
+
+def _check_locks(repositories: Sequence[Path]) -> bool:
+    """Compare each repository with its lock file, where it has one; tell whether all have."""
+    from safe_triton.audit.lock import check_lock, lock_path
+
+    locked = [path for path in repositories if os.path.lexists(lock_path(path))]
+    for path in locked:
+        problems = check_lock(path)
+        if problems:
+            more = f" (and {len(problems) - 1} more; safe-triton verify shows them)" if problems[1:] else ""
+            raise ServerStartError(f"{lock_path(path)}: {problems[0]}{more}", reason="server.lock")
+    return len(locked) == len(repositories)
+
+
+def _write_admin_file(path: Path, secret: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(f"{SECRET_HEADER}: {secret}\n{GRPC_HEADER_PREFIX}{SECRET_HEADER}: {secret}\n", encoding="utf-8")

@@ -1,0 +1,144 @@
+"""What is going on, as values: for ``safe-triton status``, the health endpoint and the metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STATES = ("loading", "ready", "waiting", "quarantined")
+SERVER_STATES = ("ready", "loading", "waiting")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """One model.
+
+    Args:
+        model: its name.
+        state: one of :data:`STATES`.
+        pids: its processes.
+        memory_bytes: resident memory of all of them.
+        cpu_percent: of one core, since the last look.
+        requests: answered by Triton for this model, errors included; None where Triton's metrics are off.
+        refusals: requests that the SDK refused; None as before.
+        restarts: by kind of cause.
+        quarantines: how many times it was quarantined.
+        last_cause: of its last failure, for the operator.
+        retry_s: seconds until it is tried again, or None.
+    """
+
+    model: str
+    state: str
+    pids: tuple[int, ...] = ()
+    memory_bytes: int = 0
+    cpu_percent: float = 0.0
+    requests: int | None = None
+    refusals: int | None = None
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    quarantines: int = 0
+    last_cause: str = ""
+    retry_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The whole server.
+
+    Args:
+        server: one of :data:`SERVER_STATES`.
+        answers: whether tritonserver answers now.
+        pid: of tritonserver.
+        server_restarts: of tritonserver, by kind of cause.
+        enforcement_gaps: what is not enforced, by model and mechanism.
+        models: in the order of their names.
+    """
+
+    server: str
+    answers: bool
+    pid: int
+    server_restarts: Mapping[str, int]
+    enforcement_gaps: Mapping[str, tuple[str, ...]]
+    models: tuple[ModelRow, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every model serves."""
+        return self.answers and self.server == "ready" and all(row.state == "ready" for row in self.models)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the same as plain data."""
+        return dataclasses.asdict(self)
+
+    def states(self) -> dict[str, Any]:
+        """Return what anybody may know: states by model."""
+        return {"server": self.server, "ready": self.is_ready, "models": {row.model: row.state for row in self.models}}
+
+
+def prometheus_text(snapshot: Snapshot) -> str:
+    """Return the supervisor's metrics in Prometheus's text format."""
+    rows = snapshot.models
+    families: tuple[tuple[str, str, str, Iterable[tuple[dict[str, str], float]]], ...] = (
+        ("up", "gauge", "Whether tritonserver answers", [({}, snapshot.answers)]),
+        ("ready", "gauge", "Whether every model serves", [({}, snapshot.is_ready)]),
+        (
+            "models",
+            "gauge",
+            "Models by state",
+            [({"state": state}, sum(row.state == state for row in rows)) for state in STATES],
+        ),
+        (
+            "model_state",
+            "gauge",
+            "1 for the state that a model is in",
+            [({"model": row.model, "state": state}, row.state == state) for row in rows for state in STATES],
+        ),
+        (
+            "restarts_total",
+            "counter",
+            "Failures of a model after which it is loaded again, by cause",
+            [({"model": row.model, "cause": cause}, n) for row in rows for cause, n in sorted(row.restarts.items())],
+        ),
+        (
+            "quarantines_total",
+            "counter",
+            "Times that a model was quarantined",
+            [({"model": row.model}, row.quarantines) for row in rows],
+        ),
+        (
+            "server_restarts_total",
+            "counter",
+            "Deaths of tritonserver, by cause",
+            [({"cause": cause}, count) for cause, count in sorted(snapshot.server_restarts.items())],
+        ),
+        (
+            "enforcement_gaps",
+            "gauge",
+            "What is not enforced on a model's processes",
+            [({"model": model}, len(gaps)) for model, gaps in sorted(snapshot.enforcement_gaps.items())],
+        ),
+    )
+    lines = []
+    for name, kind, description, samples in families:
+        full = f"safe_triton_supervisor_{name}"
+        lines += [f"# HELP {full} {description}", f"# TYPE {full} {kind}"]
+        for labels, value in samples:
+            inner = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+            lines.append(f"{full}{{{inner}}} {value:g}" if inner else f"{full} {value:g}")
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def sums_by_model(text: str, family: str) -> dict[str, float]:
+    """Return the sum of one family's samples by the label ``model``, from Prometheus's text format."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        if line.startswith((f"{family}{{", f"{family} ")):
+            labels, _, value = line.rpartition(" ")
+            model = labels.partition('model="')[2].partition('"')[0]
+            found[model] = found.get(model, 0.0) + float(value)
+    return found

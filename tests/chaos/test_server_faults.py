@@ -1,0 +1,147 @@
+"""Faults of the whole server: requests in flight end soon, and everything answers again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.harness import STEADY, Served, infer, post, served, steady_traffic, wait_for_good_answer
+from tests.chaos.test_faults import MACHINE_FACTOR
+
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
+
+IN_FLIGHT_S = 2.0
+AGAIN_S = 10.0
+MIB = 1 << 20
+
+
+def server_pid(running: Served) -> int:
+    """The process id of tritonserver."""
+    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+    named = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "tritonserver"]
+    assert len(named) == 1, children
+    return int(named[0])
+
+
+def in_flight(running: Served) -> tuple[threading.Thread, list[float]]:
+    """Start a request that is in progress until something ends it; the list gets the moment of its end."""
+    ended: list[float] = []
+
+    def run() -> None:
+        infer(running, "victim", "wait")
+        ended.append(time.monotonic())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    time.sleep(0.3)
+    return thread, ended
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_tritonserver_dies(tmp_path: Path, number: signal.Signals) -> None:
+    """In-flight requests end with an error, and every model answers again, at the same address."""
+    with served(tmp_path) as running:
+        first = server_pid(running)
+        thread, ended = in_flight(running)
+        died = time.monotonic()
+        os.kill(first, number)
+        for model in ("victim", "victim_sdk"):
+            wait_for_good_answer(running, model)
+        again_s = time.monotonic() - died
+        thread.join(timeout=30)
+        assert ended
+        assert ended[0] - died < IN_FLIGHT_S * MACHINE_FACTOR
+        assert again_s < AGAIN_S * MACHINE_FACTOR
+        assert server_pid(running) != first
+        with steady_traffic(running) as traffic:
+            time.sleep(0.5)
+        assert traffic.failures == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_json_of_30_mb(tmp_path: Path) -> None:
+    """A body that overflows the usual stack of tritonserver is answered, whatever the answer."""
+    values = ",".join(["1.0"] * (30 * MIB // 4))
+    body = (
+        f'{{"inputs": [{{"name": "X", "shape": [{values.count(",") + 1}], "datatype": "FP32", "data": [{values}]}}]}}'
+    )
+    with served(tmp_path) as running:
+        first = server_pid(running)
+        answer = post(running, "victim_dims", body.encode(), timeout_s=120)
+        assert answer.status in {200, 400, 413}, answer.text[:300]
+        assert server_pid(running) == first
+        with steady_traffic(running) as traffic:
+            time.sleep(0.5)
+        assert traffic.failures == []
+
+
+def test_a_shape_of_2_to_the_62(tmp_path: Path) -> None:
+    """The model's process aborts before any model code, which nothing in it can catch; it heals."""
+    header = json.dumps(
+        {"inputs": [{"name": "X", "shape": [1 << 62], "datatype": "FP32", "parameters": {"binary_data_size": 0}}]}
+    ).encode()
+    with served(tmp_path) as running, steady_traffic(running) as traffic:
+        answer = post(
+            running, "victim_dims", header, timeout_s=60, headers={"Inference-Header-Content-Length": str(len(header))}
+        )
+        assert answer.status >= 400, answer
+        good = json.dumps({"inputs": [{"name": "X", "shape": [1], "datatype": "FP32", "data": [2.0]}]}).encode()
+        deadline = time.monotonic() + 60
+        while (again := post(running, "victim_dims", good)).status != 200:
+            assert time.monotonic() < deadline, again
+            time.sleep(0.05)
+    assert traffic.failures == []
+
+
+def test_two_models_fail_at_once(tmp_path: Path) -> None:
+    """Under load on a third, which misses nothing."""
+    with served(tmp_path) as running, steady_traffic(running) as traffic:
+        both = [threading.Thread(target=infer, args=(running, model, "sigkill")) for model in ("victim", "victim_sdk")]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        for model in ("victim", "victim_sdk"):
+            wait_for_good_answer(running, model)
+        time.sleep(0.5)
+    assert traffic.failures == []
+    assert set(traffic.answered) == {f"{model} over {protocol}" for model in STEADY for protocol in ("HTTP", "gRPC")}
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare(1) for a private /dev/shm"
+)
+def test_a_full_shared_memory(tmp_path: Path) -> None:
+    """With a /dev/shm of 48 MiB, private to this server: a request too many fails alone, and everything goes on."""
+    inside = 'mount -t tmpfs -o size=48m tmpfs /dev/shm && exec "$@"'
+    prefix = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", inside, "sh"]
+    x = 24 * MIB
+    header = json.dumps(
+        {
+            "inputs": [{"name": "X", "shape": [x // 4], "datatype": "FP32", "parameters": {"binary_data_size": x}}],
+            "outputs": [{"name": "Y", "parameters": {"binary_data": True}}],
+        }
+    ).encode()
+    with served(tmp_path, prefix=prefix) as running:
+        answer = post(
+            running,
+            "victim_dims",
+            header + bytes(x),
+            timeout_s=60,
+            headers={"Inference-Header-Content-Length": str(len(header))},
+        )
+        assert answer.status >= 400 or answer.status == 0, answer.status
+        # Releases to 25.07 name the region themselves, before any model code; registering it needs the admin secret.
+        assert str(tmp_path) not in answer.text
+        for model in ("victim", "victim_sdk"):
+            wait_for_good_answer(running, model, timeout_s=AGAIN_S * MACHINE_FACTOR)
+        with steady_traffic(running) as traffic:
+            time.sleep(0.5)
+        assert traffic.failures == []

@@ -1,0 +1,64 @@
+"""From the operator's policy to one model of the repository."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safe_triton.errors import PolicyError
+from safe_triton.policy.passed_on import LIMITS_VARIABLE
+from safe_triton.policy.sandbox import SandboxPolicy
+from safe_triton.policyfile import OperatorPolicy, load_policy
+from safe_triton.server.policies import effective_policies, grants
+from safe_triton.server.served import ServedModel
+
+READS = SandboxPolicy(read=("/srv/a",))
+
+
+def model(name: str, **parameters: str) -> ServedModel:
+    """A model with parameters in its configuration."""
+    config: dict[str, Any] = {"parameters": {key: {"string_value": text} for key, text in parameters.items()}}
+    return ServedModel(folder=Path("/srv/models") / name, config=config, entry="model.py", versions=("1",))
+
+
+@pytest.fixture(name="policy")
+def _policy(tmp_path: Path) -> OperatorPolicy:
+    path = tmp_path / "safe-triton.toml"
+    path.write_text("[models.a]\nlimits.deadline_ms = 1000\nsandbox.read = ['/srv/a']\n")
+    return load_policy(path)
+
+
+class TestGrants:
+    def test_one_for_all(self) -> None:
+        """Whatever the model; no limits."""
+        assert grants(READS, model("a")) == (READS, {})
+
+    def test_by_name(self) -> None:
+        """A model without any gets the defaults, not those of another."""
+        assert grants({"a": READS}, model("a")) == (READS, {})
+        assert grants({"a": READS}, model("b")) == (SandboxPolicy(), {})
+
+    def test_the_operators_policy(self, policy: OperatorPolicy) -> None:
+        """Its grants, and its limits as a variable, with what the configuration tightens."""
+        sandbox, variables = grants(policy, model("a", **{"safe_triton.limits.max_inputs": "3"}))
+        assert sandbox == READS
+        assert json.loads(variables[LIMITS_VARIABLE]) == {"deadline_ms": 1000, "max_inputs": 3}
+
+    def test_nothing_written_is_nothing_passed_on(self, policy: OperatorPolicy) -> None:
+        """A model under the defaults is started as before."""
+        assert grants(policy, model("b")) == (SandboxPolicy(), {})
+
+
+class TestEffective:
+    def test_every_model(self, policy: OperatorPolicy) -> None:
+        """By name, those without a table too."""
+        found = effective_policies(policy, [model("a"), model("b")])
+        assert {name: each.limits.deadline_ms for name, each in found.items()} == {"a": 1000, "b": 30_000}
+
+    def test_a_table_without_its_model(self, policy: OperatorPolicy) -> None:
+        """Is an error before anything starts."""
+        with pytest.raises(PolicyError, match=r"policy\.unknown_model"):
+            effective_policies(policy, [model("aa")])
