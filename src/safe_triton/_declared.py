@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from safe_triton.errors import PolicyError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,6 +73,9 @@ def combining(method: F) -> F:
 class Declaration(metaclass=DeclarationType):
     """Base of the frozen declarations.
 
+    What is frozen is its own copy. ``dataclasses.replace`` and ``copy.replace`` write down every field, so that all of
+    them count as declared: combine two declarations with ``tighten``, or write the fields that matter.
+
     Attributes:
         declared: the fields that were written down; all others hold their defaults.
         problem: why this declaration is wrong; set only inside Triton's stub, where nothing may raise at import.
@@ -77,6 +83,12 @@ class Declaration(metaclass=DeclarationType):
 
     declared: frozenset[str] = frozenset()
     problem: PolicyError | None = None
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
 
 
 def defaults_of(cls: type) -> dict[str, Any]:

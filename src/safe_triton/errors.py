@@ -11,10 +11,20 @@
     ├── DeadlineExceededError UNAVAILABLE  the client retries later or asks for less
     ├── ModelError            (chosen)     the author's answer to a client, text and code kept
     ├── ModelFailedError      INTERNAL     a client sees only the id; details are in the server's log
-    │   └── OutputError                    output.*     what the author returned breaks config.pbtxt or a limit
+    │   ├── OutputError                    output.*     what the author returned breaks config.pbtxt or a limit
+    │   ├── ExpressionFailedError          expression.* a formula that cannot be evaluated with these values
+    │   └── BlsError                       bls.*        a call to another model; the author may catch it
+    │       ├── BlsUsageError              bls.usage    the model's own code: target, tensors, moment of the call
+    │       ├── BlsLimitError              bls.limit    calls, bytes, depth, responses or threads of one request
+    │       ├── BlsCycleError              bls.cycle    the call would lead back to a model that waits for it
+    │       ├── BlsRefusedError            bls.refused  the target refused what it was sent
+    │       ├── BlsOutputError             bls.output   the target's answer breaks its declared signature
+    │       ├── BlsDeadlineError (UNAVAILABLE)     bls.deadline     the target did not answer in time
+    │       └── BlsUnavailableError (UNAVAILABLE)  bls.unavailable  the target is not there
     ├── LoadError             INTERNAL     the author or operator changes a declaration; one line, no paths
     │   ├── PolicyError                    policy.*     a declaration that is wrong in itself or in conflict
     │   ├── ConfigError                    config.*     Triton's model configuration
+    │   ├── ExpressionError                expression.* a formula that is no formula, or that must not be
     │   ├── ConditionError                 condition.*  a declared load condition does not hold
     │   ├── ConfinementError               confinement.* what was required cannot be enforced here
     │   └── EnvironmentMissingError        environment.* a package or release that a declaration needs
@@ -23,7 +33,8 @@
         ├── ServerNotFoundError            server.not_found
         ├── IncompatibleEnvironmentError   server.incompatible
         ├── ServerStartError               server.start
-        └── ModelLoadError                 server.load
+        ├── ModelLoadError                 server.load
+        └── LockError                      lock.*       a repository that is not what its lock or signature says
 
     DeadlineExceeded (BaseException)     raised inside the author's code by the watchdog; see ``runtime``
 """
@@ -147,6 +158,86 @@ class OutputError(ModelFailedError):
     default_reason = "output.invalid"
 
 
+class ExpressionFailedError(ModelFailedError):
+    """A formula that cannot be evaluated with these values, or not within its bounds."""
+
+    default_reason = "expression.failed"
+
+
+class BlsError(ModelFailedError):
+    """A call to another model failed. No word of the called model's own text is in it; that is in the server's log.
+
+    Attributes:
+        public: what a client is told when the model's author does not catch it; empty for ``model failed (id …)``.
+    """
+
+    default_reason = "bls.failed"
+
+    @property
+    def public(self) -> str:
+        """What a client is told; nothing about which models there are."""
+        return ""
+
+
+class BlsUsageError(BlsError):
+    """The model's own code called what it did not declare, with other tensors, or while no request was answered."""
+
+    default_reason = "bls.usage"
+
+
+class BlsLimitError(BlsError):
+    """One request's calls came to a bound of :class:`BlsPolicy`."""
+
+    default_reason = "bls.limit"
+
+
+class BlsCycleError(BlsError):
+    """The call would lead back to a model that waits for its answer; the message names the whole path."""
+
+    default_reason = "bls.cycle"
+
+    @property
+    def public(self) -> str:
+        """The path: whoever reads it has to change one of these models."""
+        return self.message
+
+
+class BlsRefusedError(BlsError):
+    """The called model refused what it was sent."""
+
+    default_reason = "bls.refused"
+
+
+class BlsOutputError(BlsError):
+    """The called model answered with something else than its declared signature."""
+
+    default_reason = "bls.output"
+
+
+class BlsDeadlineError(BlsError):
+    """The called model did not answer in time; the client may retry later."""
+
+    code = "UNAVAILABLE"
+    default_reason = "bls.deadline"
+
+    @property
+    def public(self) -> str:
+        """One sentence without names."""
+        return "bls.deadline: a model that this one calls did not answer in time"
+
+
+class BlsUnavailableError(BlsError):
+    """The called model or version is not served now; the client may retry later."""
+
+    code = "UNAVAILABLE"
+    default_reason = "bls.unavailable"
+
+    @property
+    def public(self) -> str:
+        """One sentence without names."""
+        return "bls.unavailable: a model that this one calls is not available"
+
+
 class LoadError(SafeTritonError):
     """A model that refuses to load: one line without host paths, since the load API shows it to clients."""
 
@@ -163,6 +254,12 @@ class ConfigError(LoadError):
     """A model configuration that this package cannot serve."""
 
     default_reason = "config.invalid"
+
+
+class ExpressionError(LoadError):
+    """A formula that is no formula, or uses what formulas must not; the message has line and column."""
+
+    default_reason = "expression.invalid"
 
 
 class ConditionError(LoadError):
@@ -219,6 +316,12 @@ class ModelLoadError(ServerError):
     """The load API refused a model; the message holds the server's text."""
 
     default_reason = "server.load"
+
+
+class LockError(ServerError):
+    """A repository, lock file or signature that cannot be read, or is not what was locked and signed."""
+
+    default_reason = "lock.invalid"
 
 
 class DeadlineExceeded(BaseException):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from safe_triton import InputLimits, Limits
+from safe_triton._text import MAX_CLIENT_TEXT, client_text
 from safe_triton.config import ModelConfig
 from safe_triton.errors import ConfigError, RequestError
 from safe_triton.policy import DEFAULTS, bound
-from safe_triton.runtime.text import MAX_CLIENT_TEXT, client_text
 from safe_triton.validation import compile_plan
 from safe_triton.validation.payload import is_finite
 from tests.unit.validation.test_plan import Request, Tensor, config, tensor_config

@@ -23,15 +23,18 @@ PACKAGE = Path(SPEC.origin).parent
 
 # Lowest first. Imports point to a lower row; inside a row only in pairs listed in FRIENDS, and never in a circle.
 LAYERS = (
-    ("_libc", "_version"),
+    ("_libc", "_text", "_version"),
     ("errors",),
     ("_declared",),
     ("unsafe",),
     ("policy", "config"),
-    ("audit", "validation", "confinement"),
+    ("policyfile",),
+    ("audit", "expressions", "validation", "confinement"),
     ("runtime",),
+    ("pipeline",),
     ("__init__",),
     ("server", "deploy"),
+    ("supervision", "learning"),
     ("testing",),
     ("cli", "__main__"),
 )
@@ -41,7 +44,8 @@ RANK = {component: rank for rank, row in enumerate(LAYERS) for component in row}
 # Dotted name, or the beginning of one -> the only files, relative to the package, that may use it.
 SINGLE_IMPORTERS: Mapping[str, tuple[str, ...]] = {
     "triton_python_backend_utils": ("runtime/_pb.py",),
-    "c_python_backend_utils": ("runtime/_pb.py",),
+    # in_stub.py runs in the model's process before Triton's module has its classes, and takes calls away from it.
+    "c_python_backend_utils": ("runtime/_pb.py", "server/in_stub.py"),
     "ctypes": ("_libc.py",),
     **dict.fromkeys(
         (
@@ -63,6 +67,11 @@ SINGLE_IMPORTERS: Mapping[str, tuple[str, ...]] = {
         ),
         ("server/process.py",),
     ),
+    # The audit works on several processors.
+    **dict.fromkeys(
+        ("multiprocessing", "concurrent.futures.ProcessPoolExecutor", "concurrent.futures.process"),
+        ("server/process.py", "audit/parallel.py"),
+    ),
     # The launcher becomes the real stub: it starts nothing beside itself.
     **dict.fromkeys(
         (f"os.exec{form}" for form in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")),
@@ -72,7 +81,7 @@ SINGLE_IMPORTERS: Mapping[str, tuple[str, ...]] = {
 
 # Too expensive for the stub: imported inside the function that needs them, never while the runtime is imported.
 HEAVY = ("RestrictedPython", "google", "psutil", "pydantic", "rich", "tritonclient", "typer", "yaml")
-RUNTIME_PATH = {component for row in LAYERS[:8] for component in row} - {"audit"}
+RUNTIME_PATH = {component for row in LAYERS[:10] for component in row} - {"audit", "policyfile"}
 
 MAX_LINES = 500
 

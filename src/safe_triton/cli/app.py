@@ -9,7 +9,20 @@ from rich.console import Console
 from rich.table import Table
 
 from safe_triton import __version__
-from safe_triton.cli import doctor, explain, run_confined, serve
+from safe_triton.cli import (
+    check,
+    doctor,
+    explain,
+    learn,
+    lock,
+    plan,
+    render,
+    rules,
+    run_confined,
+    schema,
+    serve,
+    status,
+)
 from safe_triton.cli.formats import Format, FormatOption, print_json
 from safe_triton.errors import ServerError
 from safe_triton.policy.defaults import DEFAULTS
@@ -66,5 +79,5 @@ def version() -> None:
     typer.echo(__version__)
 
 
-for command in (serve, run_confined, doctor, explain):
+for command in (serve, status, learn, plan, schema, run_confined, doctor, explain, check, rules, lock, render):
     command.register(app)

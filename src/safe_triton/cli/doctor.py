@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -13,11 +14,11 @@ from rich.text import Text
 
 from safe_triton import unsafe
 from safe_triton.cli.formats import Format, FormatOption, print_json
+from safe_triton.cli.policies import ModelOption, PolicyOption, sandbox_of
 from safe_triton.errors import SafeTritonError
-from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
 
 if TYPE_CHECKING:
-    from safe_triton.server.cves import Exposure
+    from safe_triton.audit.cves import Exposure
     from safe_triton.server.doctor import Diagnosis
 
 NOT_ENFORCEABLE = 1
@@ -35,6 +36,8 @@ def register(app: typer.Typer) -> None:
 def doctor(
     output: FormatOption = Format.TEXT,
     cves: Annotated[bool, typer.Option("--cves", help="List every known CVE of the Triton release.")] = False,
+    policy: PolicyOption = None,
+    model: ModelOption = "",
     read: Annotated[list[Path] | None, typer.Option(help="Try a policy that reads this; repeat for more.")] = None,
     write: Annotated[list[Path] | None, typer.Option(help="Try a policy that writes this; repeat for more.")] = None,
     port: Annotated[
@@ -53,15 +56,17 @@ def doctor(
     from safe_triton.server.doctor import diagnose  # with pydantic, which no other command waits for
 
     try:
-        resources = {} if memory_bytes is None else {"memory_bytes": memory_bytes}
-        policy = SandboxPolicy(
-            read=tuple(str(path.absolute()) for path in read or ()),
-            write=tuple(str(path.absolute()) for path in write or ()),
-            network=unsafe.AllowNetwork(reason="tried by doctor", to=tuple(port)) if port else False,
-            gpu_ids=tuple(gpu or ()),
-            resources=ResourceLimits(**resources),
+        resources: dict[str, Any] = {} if memory_bytes is None else {"memory_bytes": memory_bytes}
+        base = sandbox_of(policy, model)
+        tried = dataclasses.replace(
+            base,
+            read=(*base.read, *(str(path.absolute()) for path in read or ())),
+            write=(*base.write, *(str(path.absolute()) for path in write or ())),
+            network=unsafe.AllowNetwork(reason="tried by doctor", to=tuple(port)) if port else base.network,
+            gpu_ids=(*base.gpu_ids, *(gpu or ())),
+            resources=dataclasses.replace(base.resources, **resources),
         )
-        diagnosis = diagnose(policy)
+        diagnosis = diagnose(tried)
     except SafeTritonError as error:
         # Not through rich: a path must not be read as markup or broken across lines.
         typer.echo(f"safe-triton: {error.message}", err=True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from safe_triton import unsafe
+from safe_triton.cli.policies import ModelOption, PolicyOption, sandbox_of
 from safe_triton.confinement.engine import confine_and_execute
 from safe_triton.confinement.environment import clean_environment
 from safe_triton.errors import SafeTritonError
-from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
 
 if TYPE_CHECKING:
     from safe_triton.confinement.enforcement import Enforcement
@@ -29,6 +30,8 @@ def register(app: typer.Typer) -> None:
 
 def run_confined(  # noqa: PLR0917 - typer fills them in by name
     command: Annotated[list[str], typer.Argument(help="Program and arguments, after --.", metavar="-- COMMAND…")],
+    policy: PolicyOption = None,
+    model: ModelOption = "",
     read: Annotated[list[Path] | None, typer.Option(help="File or folder to read; repeat for more.")] = None,
     write: Annotated[list[Path] | None, typer.Option(help="File or folder to read and write; repeat for more.")] = None,
     allow_network_reason: Annotated[str, typer.Option(help="Allow outgoing connections, for this reason.")] = "",
@@ -53,20 +56,26 @@ def run_confined(  # noqa: PLR0917 - typer fills them in by name
     try:
         if port and not allow_network_reason:
             _fail("--port needs --allow-network-reason")
-        resources = {"memory_bytes": memory_bytes, "open_files": open_files, "file_bytes": file_bytes}
-        policy = SandboxPolicy(
-            read=tuple(str(path.absolute()) for path in read or ()),
-            write=tuple(str(path.absolute()) for path in write or ()),
+        base = sandbox_of(policy, model)
+        resources: dict[str, Any] = {"memory_bytes": memory_bytes, "open_files": open_files, "file_bytes": file_bytes}
+        granted = dataclasses.replace(
+            base,
+            read=(*base.read, *(str(path.absolute()) for path in read or ())),
+            write=(*base.write, *(str(path.absolute()) for path in write or ())),
             network=unsafe.AllowNetwork(reason=allow_network_reason, to=tuple(port) if port else "any")
             if allow_network_reason
-            else False,
-            processes=unsafe.AllowProcesses(reason=allow_processes_reason) if allow_processes_reason else False,
-            gpu_ids=tuple(gpu or ()),
-            resources=ResourceLimits(**{name: value for name, value in resources.items() if value is not None}),
-            enforcement="best-effort" if best_effort else "required",
+            else base.network,
+            processes=unsafe.AllowProcesses(reason=allow_processes_reason)
+            if allow_processes_reason
+            else base.processes,
+            gpu_ids=(*base.gpu_ids, *(gpu or ())),
+            resources=dataclasses.replace(
+                base.resources, **{name: value for name, value in resources.items() if value is not None}
+            ),
+            enforcement="best-effort" if best_effort else base.enforcement,
         )
         environment = clean_environment(os.environ, env or ())
-        confine_and_execute(policy, command, environment, on_enforced=_report if verbose or best_effort else _ignore)
+        confine_and_execute(granted, command, environment, on_enforced=_report if verbose or best_effort else _ignore)
     except SafeTritonError as error:
         _fail(error.message)
     except OSError as error:

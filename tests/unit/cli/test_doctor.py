@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner, Result
 
+from safe_triton.audit.cves import cve_table
 from safe_triton.cli.app import app
 from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.server import doctor
-from safe_triton.server.cves import cve_table
 from safe_triton.server.doctor import SCHEMA, Diagnosis
 from safe_triton.server.findings import Finding, State
 

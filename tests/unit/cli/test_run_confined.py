@@ -117,3 +117,30 @@ def test_verbose() -> None:
     done = run("--verbose", "--", "true")
     assert done.returncode == 0
     assert "seccomp" in done.stderr
+
+
+class TestPolicyFile:
+    def test_of_a_model(self, tmp_path: Path) -> None:
+        """--policy with --model: what the operator's file grants to that model; options add to it."""
+        (tmp_path / "granted").write_text("seen")
+        policy = tmp_path / "safe-triton.toml"
+        policy.write_text(f'[models.m.sandbox]\nread = ["{tmp_path / "granted"}"]\n')
+        read = f"print(open({str(tmp_path / 'granted')!r}).read())"
+        options = ["--policy", str(policy)]
+        allowed = run(*options, "--model", "m", "--", sys.executable, "-c", read)
+        assert (allowed.returncode, allowed.stdout) == (0, "seen\n")
+        assert "PermissionError" in run(*options, "--", sys.executable, "-c", read).stderr
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--policy", "/srv/none.toml"], "/srv/none.toml"),
+            (["--model", "m"], "--model needs --policy"),
+        ],
+    )
+    def test_mistakes(self, options: list[str], message: str) -> None:
+        """One line, and nothing runs."""
+        done = run(*options, "--", "true")
+        assert done.returncode == 125
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr

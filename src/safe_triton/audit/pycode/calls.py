@@ -1,0 +1,255 @@
+"""Calls: what Python's own indirections resolve to, which functions are inlined, and what comes back."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from safe_triton.audit.pycode import expressions, fold, results
+from safe_triton.audit.pycode.modules import SourceError, parse
+from safe_triton.audit.pycode.sinks import canonical
+from safe_triton.audit.pycode.value import MAX_ITEMS, UNKNOWN, Value, derived, join, named
+
+if TYPE_CHECKING:
+    from safe_triton.audit.pycode.interpret import Interpreter
+    from safe_triton.audit.pycode.scopes import Scope
+
+MAX_CODE_DEPTH = 3
+_HIGHER = frozenset(
+    {
+        "builtins.map",
+        "builtins.filter",
+        "functools.reduce",
+        "itertools.starmap",
+        "functools.partial",
+        "threading.Thread",
+        "threading.Timer",
+        "multiprocessing.Process",
+        "asyncio.to_thread",
+        "atexit.register",
+        "_thread.start_new_thread",
+        "functools.partialmethod",
+        "weakref.finalize",
+        "signal.signal",
+        "operator.call",
+    }
+)
+_WRAPPING = frozenset(
+    {"types.MethodType", "numpy.vectorize", "numpy.frompyfunc", "functools.cache", "functools.lru_cache", "copy.copy",
+     "builtins.staticmethod", "builtins.classmethod", "copy.deepcopy", "inspect.unwrap", "asyncio.coroutine"}
+)  # fmt: skip
+_FILLING = frozenset({"append", "extend", "insert", "add", "update", "appendleft", "write", "writelines", "put"})
+_IMPORTERS = frozenset({"builtins.__import__", "importlib.import_module"})
+
+
+def evaluate_call(run: Interpreter, node: ast.Call, scope: Scope) -> Value:
+    """Return what a call gives, after judging it."""
+    if isinstance(node.func, ast.Attribute):
+        base = expressions.evaluate(run, node.func.value, scope)
+        function = expressions.attribute_value(run, node.func, base, scope)
+    else:
+        base, function = UNKNOWN, expressions.evaluate(run, node.func, scope)
+    arguments, keywords = passed(run, node, scope)
+    if function.entries and (function.functions or function.names):
+        # A partial: its own keywords and leading arguments come first.
+        bound = [value for name, value in function.entries if isinstance(name, int)]
+        arguments = [*bound, *arguments]
+        keywords = {**{name: value for name, value in function.entries if isinstance(name, str)}, **keywords}
+    method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    run.analysis.check_call(node, function, base, method, arguments, keywords, scope)
+    special = indirect(run, node, function, base, method, arguments, keywords, scope)
+    if special is not None:
+        return special
+    absorb(run, node, base, arguments, keywords, scope)
+    return results.result_of(run, function, base, method, arguments, keywords)
+
+
+def passed(run: Interpreter, node: ast.Call, scope: Scope) -> tuple[list[Value], dict[str, Value]]:
+    """Return the arguments, unpacked as far as they are written out."""
+    arguments: list[Value] = []
+    for part in node.args:
+        if isinstance(part, ast.Starred):
+            value = expressions.evaluate(run, part.value, scope)
+            arguments.extend(value.items if value.items is not None else (expressions.element(value),))
+        else:
+            arguments.append(expressions.evaluate(run, part, scope))
+    keywords: dict[str, Value] = {}
+    for keyword in node.keywords:
+        value = expressions.evaluate(run, keyword.value, scope)
+        if keyword.arg is not None:
+            keywords[keyword.arg] = value
+            continue
+        keywords.update({name: inner for name, inner in value.entries if isinstance(name, str)})
+        if not value.entries and value is not UNKNOWN:
+            keywords["**"] = value.flags()
+    return arguments, keywords
+
+
+def absorb(
+    run: Interpreter,
+    node: ast.Call,
+    base: Value,
+    arguments: list[Value],
+    keywords: dict[str, Value],
+    scope: Scope,
+) -> None:
+    """Let a container or a buffer hold what a method puts into it."""
+    if not isinstance(node.func, ast.Attribute) or node.func.attr not in _FILLING:
+        return
+    given = [*arguments, *keywords.values()]
+    entries = [entry for value in arguments for entry in value.entries] if node.func.attr == "update" else []
+    if not entries and not any(value != UNKNOWN for value in given):
+        return
+    items = base.items
+    if items is not None and node.func.attr in {"append", "add", "insert", "appendleft"}:
+        items = (*items, *given[-1:])[:MAX_ITEMS]
+    elif items is not None:
+        items = (*items, *(item for value in given for item in value.items or ()))[:MAX_ITEMS]
+    more = (*base.entries, *entries, *keywords.items())[-MAX_ITEMS:]
+    changed = replace(join([base, derived(*given)]), items=items, entries=more)
+    run.assign(node.func.value, changed, scope)
+
+
+def indirect(
+    run: Interpreter,
+    node: ast.Call,
+    function: Value,
+    base: Value,
+    method: str,
+    arguments: list[Value],
+    keywords: dict[str, Value],
+    scope: Scope,
+) -> Value | None:
+    """Follow the ways in which Python reaches a name by its text, and those that hand a function on."""
+    names = function.names
+    first = arguments[0] if arguments else UNKNOWN
+    second = arguments[1] if len(arguments) > 1 else UNKNOWN
+    if "builtins.getattr" in names or "inspect.getattr_static" in names or method == "__getattribute__":
+        target, wanted = (base, first) if method == "__getattribute__" and len(arguments) == 1 else (first, second)
+        found = [expressions.attribute_of(run, target, text) for text in wanted.texts()]
+        result = join([*found, *arguments[2:3], derived(target)])
+        return join([result, named("<chosen>")]) if wanted.is_request else result
+    if names & _IMPORTERS:
+        texts = (arguments[0] if arguments else keywords.get("name", UNKNOWN)).texts()
+        whole = "importlib.import_module" in names or len(arguments) > 3 or "fromlist" in keywords
+        return (
+            join([imported(run, text if whole else text.split(".")[0], scope) for text in texts]) if texts else UNKNOWN
+        )
+    if names & {"builtins.globals", "builtins.locals"}:
+        return named("<globals>")
+    if "builtins.vars" in names:
+        return first if arguments else named("<globals>")
+    if method in {"get", "__getitem__", "pop", "setdefault"} and (
+        base.entries
+        or base.names & {"<globals>", "sys.modules", "<args>", "builtins"}
+        or base.names & set(run.analysis.roots)
+    ):
+        return join([expressions.item_of(run, base, first, scope), second])
+    if method in {"values", "items"} and base.entries:
+        pairs = [Value(items=(Value(constants=() if key is None else (key,)), value)) for key, value in base.entries]
+        chosen = [value for _, value in base.entries] if method == "values" else pairs
+        return replace(base.flags(), items=tuple(chosen[:MAX_ITEMS]))
+    return handed_on(run, node, function, method, arguments, keywords, scope)
+
+
+def handed_on(  # one return for each of Python's ways
+    run: Interpreter,
+    node: ast.Call,
+    function: Value,
+    method: str,
+    arguments: list[Value],
+    keywords: dict[str, Value],
+    scope: Scope,
+) -> Value | None:
+    """Follow the ways in which a function is bound, wrapped, stored or given to another one."""
+    names = function.names
+    first = arguments[0] if arguments else UNKNOWN
+    if names & {"functools.partial", "functools.partialmethod"} and arguments:
+        bound = [*enumerate(arguments[1:]), *keywords.items()]
+        return replace(first, entries=tuple(bound)[:MAX_ITEMS])
+    if names & {"operator.attrgetter", "operator.methodcaller", "operator.itemgetter"}:
+        kind = next(name for name in names if name.startswith("operator."))
+        return Value(names=frozenset({f"<{kind}>"}), entries=tuple(enumerate(arguments)))
+    for kind in names & {"<operator.attrgetter>", "<operator.methodcaller>", "<operator.itemgetter>"}:
+        return _getter(run, node, kind, arguments, scope)
+    if names & {"builtins.exec", "builtins.eval"}:
+        return run_text(run, first, scope)
+    if names & _HIGHER or method in {"submit", "map", "run_in_executor", "apply", "apply_async", "call_soon"}:
+        return higher(run, arguments, keywords)
+    if names & _WRAPPING and arguments:
+        return first
+    if "builtins.setattr" in names and len(arguments) == 3:
+        for text in arguments[1].texts():
+            run.set_attribute(first, text, arguments[2])
+        return UNKNOWN
+    if "builtins.type" in names and len(arguments) == 3:
+        for name, value in arguments[2].entries:
+            run.set_attribute(named("<self>"), str(name), value)
+        return named("<self>")
+    if names & {"pydoc.locate", "pkgutil.resolve_name"} and first.texts():
+        return named(*(canonical(text.replace(":", ".")) for text in first.texts()))
+    return None
+
+
+def _getter(run: Interpreter, node: ast.Call, kind: str, arguments: list[Value], scope: Scope) -> Value:
+    """Apply operator's getters, whose own arguments were bound when they were made."""
+    wanted = arguments[0] if arguments else UNKNOWN
+    target = arguments[-1] if arguments else UNKNOWN
+    result = UNKNOWN
+    for text in wanted.texts():
+        found = target
+        for part in text.split("."):
+            found = (
+                expressions.item_of(run, found, Value(constants=(part,)), scope)
+                if "item" in kind
+                else expressions.attribute_of(run, found, part)
+            )
+        result = join([result, found])
+    if "methodcaller" in kind and result.names:
+        inner = arguments[1:-1]
+        run.analysis.check_call(node, result, target, "", inner, {}, scope)
+        return derived(*arguments, names=frozenset(f"{name}()" for name in result.names))
+    return result
+
+
+def imported(run: Interpreter, name: str, scope: Scope) -> Value:
+    """Return a module by its name."""
+    path = run.analysis.finder.find(name.lstrip("."), scope.module.path, len(name) - len(name.lstrip(".")))
+    if path is not None and run.module_of(path) is not None:
+        return named(f"<{path}>")
+    return named(canonical(name + ".").rstrip("."))
+
+
+def higher(run: Interpreter, arguments: list[Value], keywords: dict[str, Value]) -> Value:
+    """Return what a function gives that calls the function among its arguments."""
+    if len(arguments) == 2 and arguments[1].items is not None:
+        for name in arguments[0].names:
+            folded = [fold.function(name, [item]) for item in arguments[1].items]
+            if folded and None not in folded:
+                return Value(items=tuple(item for item in folded if item is not None))
+    found = results.hand_on(run, arguments, keywords, UNKNOWN)
+    made = derived(*arguments, *keywords.values(), *found)
+    return replace(made, items=found or None)
+
+
+def run_text(run: Interpreter, code: Value, scope: Scope) -> Value:
+    """Look at code that is written as a constant text."""
+    depth = run.analysis.code_depth
+    found: list[Value] = []
+    if depth >= MAX_CODE_DEPTH:
+        return derived(code)
+    run.analysis.code_depth += 1
+    try:
+        for text in code.texts():
+            try:
+                tree = parse(text.strip())
+            except SourceError:
+                continue
+            if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr):
+                found.append(expressions.evaluate(run, tree.body[0].value, scope))
+            else:
+                run.block(tree.body, scope)
+    finally:
+        run.analysis.code_depth -= 1
+    return join([*found, code.flags()])

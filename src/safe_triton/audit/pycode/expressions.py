@@ -1,0 +1,388 @@
+"""Expressions: what each may be."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safe_triton.audit.pycode import calls, fold, results
+from safe_triton.audit.pycode.sinks import canonical, rule_of
+from safe_triton.audit.pycode.value import MAX_ITEMS, UNKNOWN, Value, constant, derived, join, named
+
+if TYPE_CHECKING:
+    from safe_triton.audit.pycode.interpret import Interpreter
+    from safe_triton.audit.pycode.scopes import Scope
+
+_BUILTINS = frozenset(dir(builtins)) | {"execfile", "unicode", "long", "raw_input", "reload", "xrange", "file"}
+# Facts about data that decide nothing but sizes.
+_MEASURES = frozenset({"shape", "size", "nbytes", "ndim", "dtype", "itemsize"})
+_PLAIN_MODULES = frozenset({"globals", "modules"})
+
+
+def evaluate(run: Interpreter, node: ast.expr, scope: Scope) -> Value:
+    """Return what an expression may be."""
+    run.analysis.spend()
+    handler = HANDLERS.get(type(node))
+    return handler(run, node, scope) if handler is not None else UNKNOWN
+
+
+def element(value: Value) -> Value:
+    """Return what iterating over a value gives."""
+    if value.items is not None:
+        return join([*value.items[:MAX_ITEMS], value.flags()])
+    if value.entries and not value.names:
+        return join([*(constant(key) for key, _ in value.entries), value.flags()])
+    text = value.constant
+    if isinstance(text, str) and 0 < len(text) <= MAX_ITEMS:
+        return join(constant(letter) for letter in text)
+    return Value(
+        names=frozenset(f"{name}[]" for name in value.names if name.startswith(("glob.", "os."))),
+        is_request=value.is_request,
+        is_measure=value.is_measure,
+        is_error=value.is_error,
+        is_own=value.is_own,
+        is_scratch=value.is_scratch,
+    )
+
+
+def combine(operator: str, left: Value, right: Value) -> Value:
+    """Return what an operation gives."""
+    if operator == "Div" and any(name.startswith("pathlib.Path") for name in left.names | right.names):
+        return results.join_path([left, right], names=frozenset({"pathlib.Path()"}))
+    folded = fold.binary(operator, left, right)
+    if folded is not None:
+        return replace(
+            folded,
+            is_request=left.is_request or right.is_request,
+            is_error=left.is_error or right.is_error,
+            is_own=left.is_own or right.is_own,
+            is_scratch=left.is_scratch or right.is_scratch,
+        )
+    result = derived(left, right)
+    if operator == "Add":
+        begins = left.text or left.prefix
+        result = replace(result, prefix=begins if isinstance(begins, str) else "")
+        if left.items is not None and right.items is not None:
+            result = replace(result, items=(*left.items, *right.items)[:MAX_ITEMS])
+    elif operator == "Mod" and isinstance(left.text, str):
+        result = replace(result, prefix=left.text.partition("%")[0])
+    elif operator == "BitOr":
+        result = replace(result, entries=(*left.entries, *right.entries)[:MAX_ITEMS])
+    return result
+
+
+def attribute_of(run: Interpreter, base: Value, name: str) -> Value:
+    """Return an attribute of a value."""
+    if name == "__call__" and not base.classes:
+        return base
+    found: list[Value] = []
+    if base.classes or "<self>" in base.names:
+        found.append(run.attribute(base, name))
+    names: set[str] = set()
+    for origin in base.names:
+        if origin.startswith("<") and origin.endswith(">"):
+            found.append(_special(run, origin, name))
+        elif name == "__dict__":
+            names.add(origin)
+        else:
+            names.add(canonical(f"{origin}.{name}"))
+    if name in {"parent", "parents"} and any(origin.startswith("pathlib.") for origin in base.names):
+        return replace(base, constants=(), prefix="")
+    keeps = Value(
+        names=frozenset(names),
+        is_request=base.is_request and name not in _MEASURES,
+        is_measure=base.is_measure or (base.is_request and name in _MEASURES),
+        is_error=base.is_error,
+        is_own=base.is_own,
+        is_scratch=base.is_scratch,
+    )
+    return join([*found, keeps])
+
+
+def _special(run: Interpreter, origin: str, name: str) -> Value:
+    """Return an attribute of a module of the repository or of something the stub hands in."""
+    inside = origin[1:-1]
+    if inside == "context":
+        if name == "scratch":
+            return Value(is_scratch=True, names=frozenset({"<scratch>"}))
+        return Value(is_own=name == "files", names=frozenset({f"context.{name}"}))
+    if inside == "scratch" and name == "name":
+        return Value(is_scratch=True, names=frozenset({"<scratch>.name"}))
+    if inside in {"args", "self", "scratch"}:
+        return Value(is_scratch=inside == "scratch")
+    module = run.module_of(Path(inside)) if inside.startswith("/") or inside.endswith(".py") else None
+    if module is None:
+        return UNKNOWN
+    if name in module.names:
+        return module.names[name]
+    below = run.analysis.finder.find(name, module.path, 1) if module.path.name == "__init__.py" else None
+    if below is not None and run.module_of(below) is not None:
+        return named(f"<{below}>")
+    return UNKNOWN
+
+
+def _constant(_run: Interpreter, node: ast.Constant, _scope: Scope) -> Value:
+    value = node.value
+    return constant(value) if isinstance(value, str | bytes | int | float | bool | type(None)) else UNKNOWN
+
+
+def _name(run: Interpreter, node: ast.Name, scope: Scope) -> Value:
+    found = scope.find(node.id)
+    if found is not None:
+        return found
+    if node.id == "__file__":
+        return Value(is_own=True, names=frozenset({"<file>"}))
+    if node.id == "__builtins__":
+        return named("builtins")
+    if node.id == "__name__":
+        return UNKNOWN
+    for module in scope.module.stars:
+        origin = canonical(f"{module}.{node.id}")
+        if rule_of(origin) is not None:
+            return named(origin)
+    if node.id in _BUILTINS:
+        return named(f"builtins.{node.id}")
+    return named(node.id) if node.id in run.analysis.loose_names else UNKNOWN
+
+
+def attribute_value(run: Interpreter, node: ast.Attribute, base: Value, scope: Scope) -> Value:
+    """Return what an attribute of an evaluated expression may be."""
+    run.analysis.check_attribute(node, scope.module)
+    if node.attr in {"f_globals", "f_builtins", "__globals__"}:
+        return named("<globals>")
+    return attribute_of(run, base, node.attr)
+
+
+def _attribute(run: Interpreter, node: ast.Attribute, scope: Scope) -> Value:
+    return attribute_value(run, node, evaluate(run, node.value, scope), scope)
+
+
+def _subscript(run: Interpreter, node: ast.Subscript, scope: Scope) -> Value:
+    base = evaluate(run, node.value, scope)
+    if isinstance(node.slice, ast.Slice):
+        return _slice(run, node.slice, base, scope)
+    key = evaluate(run, node.slice, scope)
+    return item_of(run, base, key, scope)
+
+
+def item_of(run: Interpreter, base: Value, key: Value, scope: Scope) -> Value:
+    """Return an item of a value."""
+    wanted = key.constant
+    if "<args>" in base.names:
+        own = wanted == "model_repository"
+        return Value(is_own=own, names=frozenset({"<file>"}) if own else frozenset())
+    found: list[Value] = []
+    if isinstance(wanted, str):
+        if "<globals>" in base.names and wanted == "__builtins__":
+            found.append(named("builtins"))
+        elif "<globals>" in base.names:
+            found.append(scope.find(wanted) or named(f"builtins.{wanted}" if wanted in _BUILTINS else wanted))
+        if "sys.modules" in base.names:
+            found.append(named(canonical(wanted + ".").rstrip(".")))
+        known = base.entry(wanted)
+        if known is not None:
+            found.append(replace(known, is_request=known.is_request or base.is_request))
+        elif base.names - {"<globals>", "sys.modules"}:
+            # __builtins__["eval"], os.__dict__["system"], vars(os)["system"]
+            found.append(named(*(canonical(f"{name}.{wanted}") for name in base.names if name.isidentifier())))
+            found.append(run.attribute(base, wanted) if base.classes else UNKNOWN)
+    elif isinstance(wanted, int) and base.items is not None and -len(base.items) <= wanted < len(base.items):
+        found.append(base.items[wanted])
+    elif isinstance(wanted, int) and isinstance(base.constant, str | bytes) and not isinstance(wanted, bool):
+        folded = fold.attempt(lambda: base.constant[wanted])
+        found.append(folded or UNKNOWN)
+    if not any(result is not UNKNOWN for result in found):
+        found.append(base.parts() if (base.items is not None or base.entries) else base.flags())
+    result = join([*found, base.flags()])
+    if key.is_request and (base.names & {"<globals>", "sys.modules", "builtins"}):
+        return named("<chosen>")
+    return result
+
+
+def _slice(run: Interpreter, node: ast.Slice, base: Value, scope: Scope) -> Value:
+    """Return a part of a value."""
+    bounds = [
+        evaluate(run, part, scope).constant if part is not None else None
+        for part in (node.lower, node.upper, node.step)
+    ]
+    if all(bound is None or isinstance(bound, int) for bound in bounds) and isinstance(base.constant, str | bytes):
+        folded = fold.attempt(lambda: base.constant[slice(*bounds)])
+        if folded is not None:
+            return folded
+    if base.items is not None:
+        return replace(base.parts(), items=base.items, names=frozenset())
+    return derived(base)
+
+
+def _binary(run: Interpreter, node: ast.BinOp, scope: Scope) -> Value:
+    # A long sum nests to the left: followed in a loop.
+    parts: list[tuple[str, ast.expr]] = []
+    at: ast.expr = node
+    while isinstance(at, ast.BinOp):
+        parts.append((type(at.op).__name__, at.right))
+        at = at.left
+    value = evaluate(run, at, scope)
+    for operator, right in reversed(parts):
+        value = combine(operator, value, evaluate(run, right, scope))
+    return value
+
+
+def _joined(run: Interpreter, node: ast.JoinedStr, scope: Scope) -> Value:
+    values: list[Value] = []
+    prefix, known = "", True
+    for part in node.values:
+        value = evaluate(run, part.value, scope) if isinstance(part, ast.FormattedValue) else evaluate(run, part, scope)
+        values.append(value)
+        text = value.constant
+        known = known and isinstance(text, str | int) and getattr(part, "format_spec", None) is None
+        if known:
+            prefix += str(text)
+        elif not any(value is not earlier for earlier in values):
+            prefix = value.prefix
+    result = derived(*values)
+    if known:
+        return replace(result, constants=(prefix,))
+    first = values[0] if values else UNKNOWN
+    return replace(result, prefix=prefix or first.prefix)
+
+
+def _boolean(run: Interpreter, node: ast.BoolOp, scope: Scope) -> Value:
+    return join([evaluate(run, part, scope) for part in node.values])
+
+
+def _unary(run: Interpreter, node: ast.UnaryOp, scope: Scope) -> Value:
+    value = evaluate(run, node.operand, scope)
+    number = value.constant
+    if isinstance(node.op, ast.USub) and isinstance(number, int | float):
+        return constant(-number)
+    if isinstance(node.op, ast.Not):
+        return replace(UNKNOWN, is_measure=value.is_measure)
+    return derived(value)
+
+
+def _compare(run: Interpreter, node: ast.Compare, scope: Scope) -> Value:
+    values = [evaluate(run, part, scope) for part in (node.left, *node.comparators)]
+    if any(not isinstance(operator, ast.Is | ast.IsNot) for operator in node.ops):
+        if run.tests and any(value.is_request or value.is_measure for value in values):
+            run.analysis.validated()
+        return Value(is_measure=any(value.is_request or value.is_measure for value in values))
+    return UNKNOWN
+
+
+def _conditional(run: Interpreter, node: ast.IfExp, scope: Scope) -> Value:
+    with run.condition():
+        evaluate(run, node.test, scope)
+    return join([evaluate(run, node.body, scope), evaluate(run, node.orelse, scope)])
+
+
+def _sequence(run: Interpreter, node: ast.Tuple | ast.List | ast.Set, scope: Scope) -> Value:
+    items: list[Value] = []
+    flags: list[Value] = []
+    for part in node.elts:
+        if isinstance(part, ast.Starred):
+            value = evaluate(run, part.value, scope)
+            items.extend(value.items if value.items is not None else (element(value),))
+        else:
+            items.append(evaluate(run, part, scope))
+    flags.extend(item.flags() for item in items)
+    return replace(derived(*flags), items=tuple(items[:MAX_ITEMS]))
+
+
+def _dictionary(run: Interpreter, node: ast.Dict, scope: Scope) -> Value:
+    entries: list[tuple[Any, Value]] = []
+    keys: list[Value] = []
+    for key, item in zip(node.keys, node.values, strict=True):
+        value = evaluate(run, item, scope)
+        if key is None:
+            entries.extend(value.entries)
+            keys.append(value)
+            continue
+        name = evaluate(run, key, scope)
+        keys.append(name)
+        entries.append((name.constant if len(name.constants) == 1 else None, value))
+    flags = derived(*(value for _, value in entries), *keys)
+    run.analysis.check_entries(entries, node, scope.module)
+    return replace(flags, entries=tuple(entries[:MAX_ITEMS]))
+
+
+def _comprehension(run: Interpreter, node: Any, scope: Scope) -> Value:
+    inner = type(scope)(scope.module, {}, scope)
+    several: list[Value] | None = None
+    for generator in node.generators:
+        iterated = evaluate(run, generator.iter, inner)
+        if (
+            len(node.generators) == 1
+            and not generator.ifs
+            and iterated.items is not None
+            and not isinstance(node, ast.DictComp)
+        ):
+            several = []
+            for item in iterated.items[:MAX_ITEMS]:
+                run.assign(generator.target, item, inner)
+                several.append(evaluate(run, node.elt, inner))
+            break
+        run.assign(generator.target, element(iterated), inner)
+        for test in generator.ifs:
+            with run.condition():
+                evaluate(run, test, inner)
+    if isinstance(node, ast.DictComp):
+        key, value = evaluate(run, node.key, inner), evaluate(run, node.value, inner)
+        return replace(derived(key, value), entries=((None, value),))
+    if several is not None:
+        return replace(derived(*several), items=tuple(several))
+    value = evaluate(run, node.elt, inner)
+    return replace(derived(value), items=(value,) if value.names or value.functions else None)
+
+
+def _lambda(run: Interpreter, node: ast.Lambda, scope: Scope) -> Value:
+    return run.define(node, scope)
+
+
+def _walrus(run: Interpreter, node: ast.NamedExpr, scope: Scope) -> Value:
+    value = evaluate(run, node.value, scope)
+    run.assign(node.target, value, scope)
+    return value
+
+
+def _inner(run: Interpreter, node: Any, scope: Scope) -> Value:
+    return evaluate(run, node.value, scope) if node.value is not None else UNKNOWN
+
+
+def _yield(run: Interpreter, node: Any, scope: Scope) -> Value:
+    value = _inner(run, node, scope)
+    scope.returns.append(replace(derived(value), items=(value,)) if isinstance(node, ast.Yield) else value)
+    return UNKNOWN
+
+
+HANDLERS: dict[type[ast.expr], Callable[[Interpreter, Any, Scope], Value]] = {
+    ast.Constant: _constant,
+    ast.Name: _name,
+    ast.Attribute: _attribute,
+    ast.Subscript: _subscript,
+    ast.BinOp: _binary,
+    ast.JoinedStr: _joined,
+    ast.BoolOp: _boolean,
+    ast.UnaryOp: _unary,
+    ast.Compare: _compare,
+    ast.IfExp: _conditional,
+    ast.Tuple: _sequence,
+    ast.List: _sequence,
+    ast.Set: _sequence,
+    ast.Dict: _dictionary,
+    ast.ListComp: _comprehension,
+    ast.SetComp: _comprehension,
+    ast.GeneratorExp: _comprehension,
+    ast.DictComp: _comprehension,
+    ast.Lambda: _lambda,
+    ast.NamedExpr: _walrus,
+    ast.Await: _inner,
+    ast.Starred: _inner,
+    ast.FormattedValue: _inner,
+    ast.Yield: _yield,
+    ast.YieldFrom: _yield,
+    ast.Call: calls.evaluate_call,
+}

@@ -1,0 +1,33 @@
+"""What reading a model's Python gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from safe_triton.audit.finding import Finding
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlsCall:
+    """One call of another model.
+
+    Args:
+        model: its name, nothing when the code computes it.
+        version: as written; ``"unpinned"`` when absent or -1; nothing when the code computes it.
+        line: of the call.
+        path: of the file, as shown to the user.
+    """
+
+    model: str | None
+    version: int | Literal["unpinned"] | None
+    line: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonFacts:
+    """Findings and calls of an entry file and all that it imports from the repository."""
+
+    findings: tuple[Finding, ...] = ()
+    bls_calls: tuple[BlsCall, ...] = ()

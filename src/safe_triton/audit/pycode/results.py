@@ -1,0 +1,183 @@
+"""What ordinary calls give: of functions of the repository, of builtins, of paths, of everything else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from safe_triton.audit.pycode import fold
+from safe_triton.audit.pycode.sinks import rule_of
+from safe_triton.audit.pycode.value import UNKNOWN, Value, derived, join
+
+if TYPE_CHECKING:
+    from safe_triton.audit.pycode.interpret import Interpreter
+
+# What makes a number or a yes of anything: nothing that could be run or opened.
+_SAFE_RESULTS = frozenset(
+    f"builtins.{name}"
+    for name in ("int", "float", "bool", "isinstance", "hash", "id", "callable", "hasattr", "issubclass", "type")
+)
+_MEASURING = frozenset({"builtins.len", "numpy.shape", "numpy.size", "numpy.ndim", "sys.getsizeof"})
+_SEQUENCES = frozenset(
+    f"builtins.{name}" for name in ("list", "tuple", "set", "iter", "sorted", "reversed", "frozenset")
+)
+_PATHS = frozenset(
+    {"pathlib.Path", "pathlib.PurePosixPath", "builtins.str", "os.fspath", "os.fsdecode", "os.path.abspath",
+     "os.path.realpath", "os.path.normpath", "os.path.dirname", "os.path.expanduser", "os.path.expandvars"}
+)  # fmt: skip
+_PATH_METHODS = frozenset({"resolve", "absolute", "expanduser", "as_posix", "with_suffix", "with_name"})
+_PATH_RESULT = frozenset({"pathlib.Path()"})
+_ERROR_TEXTS = ("traceback.format", "sys.exc_info", "traceback.TracebackException", "sys.exception")
+
+
+def result_of(
+    run: Interpreter, function: Value, base: Value, method: str, arguments: list[Value], keywords: dict[str, Value]
+) -> Value:
+    """Return what a call gives."""
+    inlined = of_repository(run, function, base, arguments, keywords)
+    if not inlined:
+        known = of_builtins(function, base, arguments, keywords)
+        if known is None:
+            known = of_paths(function, base, method, arguments)
+        if known is None:
+            known = folded(function, base, method, arguments, keywords)
+        if known is not None:
+            return known
+    hand_on(run, arguments, keywords, base)
+    names = function.names
+    everything = [*arguments, *keywords.values(), base.flags()]
+    made = derived(*everything, names=frozenset(f"{name}()" for name in names if not name.startswith("<")))
+    if inlined:
+        return join([*inlined, *([made] if names else [])])
+    if method == "format" and base.text:
+        return replace(made, prefix=base.text.partition("{")[0])
+    if any(name.startswith("builtins.") and rule_of(name) is not None for name in names):
+        return derived(*everything)
+    return made
+
+
+def hand_on(run: Interpreter, arguments: list[Value], keywords: dict[str, Value], base: Value) -> tuple[Value, ...]:
+    """Call the functions among the arguments with all the others, as whoever gets them will; return what they give."""
+    given = [*arguments, *keywords.values()]
+    if not any(value.functions for value in given):
+        return ()
+    found: list[Value] = []
+    for value in given:
+        others = [inner for other in given if other is not value for inner in (other.items or (other.parts(),))]
+        passed = join([*others, base.flags()])
+        for place in value.functions:
+            info = run.functions[place]
+            count = len(info.node.args.posonlyargs) + len(info.node.args.args)
+            owner = Value(names=frozenset({"<self>"}), classes=frozenset({info.own_class})) if info.own_class else None
+            bound = owner if not info.is_static else None
+            found.append(run.call(place, [passed] * (count - (bound is not None)), {}, bound))
+    return tuple(found)
+
+
+def of_repository(
+    run: Interpreter, function: Value, base: Value, arguments: list[Value], keywords: dict[str, Value]
+) -> list[Value]:
+    """Inline what the repository defines."""
+    receiver = base if base.classes or "<self>" in base.names else None
+    inlined = [run.call(place, arguments, keywords, receiver) for place in function.functions]
+    for place in function.classes:
+        # A class and its instances are not told apart: both are called.
+        inlined.append(construct(run, place, arguments, keywords))
+        instance = Value(classes=frozenset({place}))
+        inlined.extend(
+            run.call(inner, arguments, keywords, instance) for inner in run.attribute(instance, "__call__").functions
+        )
+    return inlined
+
+
+def of_builtins(function: Value, base: Value, arguments: list[Value], keywords: dict[str, Value]) -> Value | None:
+    """Return what builtins give whose results matter."""
+    names = function.names
+    if "<self>" in names:  # a class made by type()
+        return Value(names=frozenset({"<self>"}))
+    if names & _SAFE_RESULTS:
+        number = fold.function("builtins.int", arguments) if "builtins.int" in names else None
+        return number or UNKNOWN
+    if names & _MEASURING:
+        return fold.function("builtins.len", arguments) or Value(is_measure=any(a.is_request for a in arguments))
+    if names & _SEQUENCES and arguments:
+        return arguments[0]
+    if "builtins.dict" in names:
+        known = [entry for value in arguments for entry in value.entries]
+        flags = derived(*arguments, *keywords.values(), base.flags())
+        return replace(flags, entries=(*known, *keywords.items()))
+    if any(name.startswith(_ERROR_TEXTS) for name in names):
+        return Value(is_error=True)
+    return None
+
+
+def of_paths(function: Value, base: Value, method: str, arguments: list[Value]) -> Value | None:
+    """Return what makes and changes paths."""
+    names = function.names
+    if "os.path.join" in names:
+        return join_path(arguments)
+    if method == "joinpath":
+        return join_path([base, *arguments], _PATH_RESULT)
+    if names & _PATHS and arguments:
+        kept = join_path(arguments)
+        path_names = _PATH_RESULT if "pathlib.Path" in names else frozenset()
+        constants = kept.constants or (arguments[0].constants if len(arguments) == 1 else ())
+        return replace(kept, names=path_names, constants=constants)
+    if names & {"pathlib.Path.cwd", "pathlib.Path.home"}:
+        return Value(prefix="~" if "pathlib.Path.home" in names else "", names=_PATH_RESULT)
+    if method in _PATH_METHODS and any(name.startswith("pathlib.") for name in base.names):
+        return base
+    if any(name.startswith("tempfile.") for name in names):
+        return Value(is_scratch=True, names=frozenset({"<scratch>"}))
+    if any(name.endswith("get_model_dir") for name in names):
+        return Value(is_own=True)
+    return None
+
+
+def join_path(parts: list[Value], names: frozenset[str] = frozenset()) -> Value:
+    """Return the path that joining gives: an absolute part starts anew."""
+    flags = derived(*parts, names=names)
+    prefix, own, known = "", False, True
+    for part in parts:
+        texts = part.texts()
+        text = texts[0] if len(texts) == 1 else ""
+        if text.startswith(("/", "~")) or not (prefix or own):
+            prefix, own = text or part.prefix, part.is_own
+            known = bool(text)
+        else:
+            prefix = f"{prefix}/{text or part.prefix}" if prefix and (text or part.prefix) and known else prefix
+            known = known and bool(text)
+            if ".." in text.replace("\\", "/").split("/") and not own:
+                prefix = prefix or text
+    if own:
+        return replace(flags, is_own=True)
+    return replace(flags, prefix=prefix, constants=(prefix,) if known and prefix else (), is_own=own)
+
+
+def folded(
+    function: Value, base: Value, method: str, arguments: list[Value], keywords: dict[str, Value]
+) -> Value | None:
+    """Compute a call on constants."""
+    if method:
+        found = fold.method(base, method, arguments, keywords)
+        if found is not None:
+            return replace(found, is_request=base.is_request)
+    if not keywords:
+        for name in function.names:
+            found = fold.function(name, arguments)
+            if found is not None:
+                return found
+    return None
+
+
+def construct(run: Interpreter, place: int, arguments: list[Value], keywords: dict[str, Value]) -> Value:
+    """Make an instance of a class of the repository."""
+    instance = Value(classes=frozenset({place}))
+    for name in ("__init__", "__post_init__", "__new__"):
+        maker = run.attribute(instance, name)
+        for inner in maker.functions:
+            run.call(inner, arguments if name != "__post_init__" else [], keywords, instance)
+    if not run.attribute(instance, "__init__").functions:
+        for key, value in keywords.items():
+            run.set_attribute(instance, key, value)
+    return instance

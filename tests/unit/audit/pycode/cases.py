@@ -1,0 +1,466 @@
+"""Bodies of ``execute`` and whole files, with the rules that they break: ``!`` marks an error, ``~`` information."""
+
+from __future__ import annotations
+
+import textwrap
+
+HEAD = """\
+import triton_python_backend_utils as pb_utils
+import json, os, sys, io
+import numpy as np
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.config = json.loads(args["model_config"])
+{initialize}
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
+            if x.shape[0] > 8:
+                raise pb_utils.TritonModelException("too large")
+{execute}
+        return responses
+"""
+
+
+def model(execute: str = "pass", initialize: str = "pass", before: str = "") -> str:
+    """Return a model with these bodies."""
+    return before + HEAD.format(
+        execute=textwrap.indent(textwrap.dedent(execute).strip(), " " * 12),
+        initialize=textwrap.indent(textwrap.dedent(initialize).strip(), " " * 8),
+    )
+
+
+# (what, source, rules). A rule alone: a warning.
+TEMPORARY = "import subprocess, tempfile\nf = tempfile.NamedTemporaryFile()\nf.write(x[0])\n"
+EXECUTE: tuple[tuple[str, str, str], ...] = (
+    ("system", "os.system(x.item())", "!py-shell-exec"),
+    ("system constant", "os.system('ls')", "py-shell-exec"),
+    ("import inside", "import subprocess\nsubprocess.run(x[0].decode(), shell=True)", "!py-shell-exec"),
+    ("import as", "import subprocess as sp\nsp.Popen(['ls', str(x[0])])", "!py-shell-exec"),
+    ("fed program", "import subprocess\nsubprocess.run(['ffmpeg', '-i', 'pipe:0'], input=x[0])", "py-shell-exec"),
+    ("fed shell", "import subprocess\nsubprocess.run(['/bin/bash', '-s'], input=x[0])", "!py-shell-exec"),
+    ("fed file", f"{TEMPORARY}subprocess.run(['ffmpeg', '-i', f.name, 'out.wav'])", "py-shell-exec"),
+    ("run file", f"{TEMPORARY}subprocess.run(['python3', f.name])", "!py-shell-exec"),
+    ("file of a name", f"{TEMPORARY}subprocess.run(['ffmpeg', '-i', f.name + x[0]])", "!py-shell-exec"),
+    ("fed by name", "import subprocess\nsubprocess.run([x[0], '-i', 'pipe:0'], input=x[0])", "!py-shell-exec"),
+    ("from import as", "from subprocess import check_output as run\nrun(['ls'])", "py-shell-exec"),
+    ("assigned", "run = os.system\nrun(x[0])", "!py-shell-exec"),
+    ("tuple assigned", "a, b = os.system, 3\na(x[0])", "!py-shell-exec"),
+    ("getattr", "getattr(os, 'system')(x[0])", "!py-shell-exec"),
+    ("getattr sum", "getattr(os, 'sys' + 'tem')(x[0])", "!py-shell-exec"),
+    ("getattr join", "getattr(os, ''.join(['s', 'ystem']))(x[0])", "!py-shell-exec"),
+    ("getattr reversed", "getattr(os, 'metsys'[::-1])(x[0])", "!py-shell-exec"),
+    ("getattr f-string", "n = 'tem'\ngetattr(os, f'sys{n}')(x[0])", "!py-shell-exec"),
+    ("getattr format", "getattr(os, 'sys{}'.format('tem'))(x[0])", "!py-shell-exec"),
+    ("getattr percent", "getattr(os, 'sys%s' % 'tem')(x[0])", "!py-shell-exec"),
+    ("getattr base64", "import base64\ngetattr(os, base64.b64decode('c3lzdGVt').decode())(x[0])", "!py-shell-exec"),
+    ("getattr hex", "getattr(os, bytes.fromhex('73797374656d').decode())(x[0])", "!py-shell-exec"),
+    ("getattr rot13", "import codecs\ngetattr(os, codecs.decode('flfgrz', 'rot13'))(x[0])", "!py-shell-exec"),
+    ("getattr chr", "getattr(os, ''.join(map(chr, [115, 121, 115, 116, 101, 109])))(x[0])", "?py-shell-exec"),
+    (
+        "getattr chr comprehension",
+        "getattr(os, ''.join(chr(c) for c in [115, 121, 115, 116, 101, 109]))(x[0])",
+        "!py-shell-exec",
+    ),
+    ("getattr chr sum", "getattr(os, chr(115) + chr(121) + 'stem')(x[0])", "!py-shell-exec"),
+    ("getattr bytes list", "getattr(os, bytes([115, 121, 115, 116, 101, 109]).decode())(x[0])", "!py-shell-exec"),
+    ("getattr replace", "getattr(os, 'sZZystem'.replace('ZZ', ''))(x[0])", "!py-shell-exec"),
+    ("dunder import", "__import__('os').system(x[0])", "!py-shell-exec ~py-dynamic-import"),
+    ("dunder import sum", "__import__('o' + 's').popen(x[0])", "!py-shell-exec ~py-dynamic-import"),
+    (
+        "import_module",
+        "import importlib\nimportlib.import_module('subprocess').call(x[0], shell=True)",
+        "!py-shell-exec ~py-dynamic-import",
+    ),
+    (
+        "import_module as",
+        "from importlib import import_module as im\nim('os').system('id')",
+        "py-shell-exec ~py-dynamic-import",
+    ),
+    ("builtins getattr", "import builtins\ngetattr(builtins, 'ev' + 'al')(x[0])", "!py-dynamic-code"),
+    ("builtins dict", "__builtins__['eval'](x[0])", "!py-dynamic-code"),
+    ("builtins dict attribute", "__builtins__.__dict__['exec'](x[0])", "!py-dynamic-code"),
+    ("globals", "globals()['__builtins__']['eval'](x[0])", "!py-dynamic-code"),
+    ("globals os", "globals()['os'].system(x[0])", "!py-shell-exec"),
+    ("vars", "vars(os)['system'](x[0])", "!py-shell-exec"),
+    ("module dict", "os.__dict__['system'](x[0])", "!py-shell-exec"),
+    ("module dict get", "os.__dict__.get('system')(x[0])", "!py-shell-exec"),
+    ("sys.modules", "sys.modules['os'].system(x[0])", "!py-shell-exec"),
+    ("sys.modules get", "sys.modules.get('subprocess').run(x[0])", "!py-shell-exec"),
+    ("posix", "import posix\nposix.system(x[0])", "!py-shell-exec"),
+    ("partial", "import functools\nfunctools.partial(os.system, x[0])()", "!py-shell-exec"),
+    ("partial import", "from functools import partial\nrun = partial(os.system)\nrun(x[0])", "!py-shell-exec"),
+    ("lambda", "f = lambda c: os.system(c)\nf(x[0])", "!py-shell-exec"),
+    ("lambda given", "list(map(lambda c: os.system(c), x))", "!py-shell-exec"),
+    ("map", "list(map(os.system, x))", "!py-shell-exec"),
+    ("thread", "import threading\nthreading.Thread(target=os.system, args=(x[0],)).start()", "!py-shell-exec"),
+    (
+        "executor",
+        "from concurrent.futures import ThreadPoolExecutor\nThreadPoolExecutor().submit(os.system, x[0])",
+        "!py-shell-exec",
+    ),
+    ("dictionary of functions", "{'run': os.system}['run'](x[0])", "!py-shell-exec"),
+    ("dictionary chosen", "{'run': os.system, 'p': print}[x[0]](x[1])", "!py-shell-exec"),
+    ("list of functions", "[os.system][0](x[0])", "!py-shell-exec"),
+    ("loop over functions", "for f in (print, os.system):\n    f(x[0])", "!py-shell-exec"),
+    ("conditional", "(os.system if x[1] else print)(x[0])", "!py-shell-exec"),
+    ("attrgetter", "import operator\noperator.attrgetter('system')(os)(x[0])", "!py-shell-exec"),
+    ("methodcaller", "import operator\noperator.methodcaller('system', x[0])(os)", "!py-shell-exec"),
+    ("exec family", "os.execvp('sh', ['sh', '-c', x[0]])", "!py-shell-exec"),
+    ("spawn family", "os.spawnlp(os.P_WAIT, 'sh', 'sh', '-c', x[0])", "!py-shell-exec"),
+    ("posix_spawn", "os.posix_spawn('/bin/sh', ['sh', '-c', x[0]], {})", "!py-shell-exec"),
+    ("pty", "import pty\npty.spawn(x[0])", "!py-shell-exec"),
+    ("asyncio shell", "import asyncio\nasyncio.run(asyncio.create_subprocess_shell(x[0]))", "!py-shell-exec"),
+    ("loop shell", "import asyncio\nasyncio.get_event_loop().subprocess_shell(None, x[0])", "!py-shell-exec"),
+    ("getoutput", "from subprocess import *\ngetoutput(x[0])", "!py-shell-exec"),
+    ("f-string", "os.system(f'convert {x[0]} out.png')", "!py-shell-exec"),
+    ("json", "os.system(json.loads(x[0])['cmd'])", "!py-shell-exec"),
+    ("parameters", "os.system(json.loads(request.parameters())['cmd'])", "!py-shell-exec"),
+    ("request id", "os.system(request.request_id())", "!py-shell-exec"),
+    ("inputs list", "for t in request.inputs():\n    os.system(t.name())", "!py-shell-exec"),
+    ("comprehension", "[os.system(c) for c in x.tolist()]", "!py-shell-exec"),
+    (
+        "collected",
+        "cmds = []\ncmds.append('a')\nfor c in x:\n    y = c.decode('utf-8').strip()\n    os.system(y)",
+        "!py-shell-exec",
+    ),
+    ("walrus", "if (c := x[0]):\n    os.system(c)", "!py-shell-exec"),
+    ("try", "try:\n    os.system(x[0])\nexcept Exception:\n    pass", "!py-shell-exec"),
+    ("operator's own command", "os.system(self.config['parameters']['cmd']['string_value'])", "py-shell-exec"),
+    ("eval", "eval(x[0])", "!py-dynamic-code"),
+    ("eval constant", "eval('1+1')", "py-dynamic-code"),
+    ("exec decoded", "exec(x.tobytes().decode())", "!py-dynamic-code"),
+    ("exec of os", "exec('import os; os.system(\"id\")')", "py-dynamic-code py-shell-exec"),
+    ("compile", "exec(compile(x[0], 'm', 'exec'))", "!py-dynamic-code"),
+    ("runpy", "import runpy\nrunpy.run_path(x[0])", "!py-dynamic-code"),
+    ("code", "import code\ncode.InteractiveInterpreter().runcode(x[0])", "!py-dynamic-code"),
+    ("timeit", "import timeit\ntimeit.timeit(x[0])", "!py-dynamic-code"),
+    (
+        "function type",
+        "import types, marshal\ntypes.FunctionType(marshal.loads(x[0]), {})()",
+        "!py-dynamic-code !py-unsafe-deserialize",
+    ),
+    ("sympify", "from sympy import sympify\nsympify(x[0])", "!py-dynamic-code"),
+    ("numexpr", "import numexpr as ne\nne.evaluate(x[0])", "!py-dynamic-code"),
+    ("pandas eval", "import pandas as pd\npd.eval(x[0])", "!py-dynamic-code"),
+    ("pandas query", "import pandas as pd\npd.DataFrame({'a': [1]}).query(x[0])", "!py-dynamic-code"),
+    ("jinja", "from jinja2 import Template\nTemplate(x[0]).render()", "!py-dynamic-code"),
+    ("jinja environment", "import jinja2\njinja2.Environment().from_string(x[0]).render()", "!py-dynamic-code"),
+    ("subclasses", "().__class__.__bases__[0].__subclasses__()", "py-dynamic-code"),
+    ("globals of function", "json.loads.__globals__['os'].system(x[0])", "!py-shell-exec py-dynamic-code"),
+    ("function by name", "getattr(np, x[0])(x[1])", "py-dynamic-code"),
+    ("globals by name", "globals()[x[0]]()", "py-dynamic-code"),
+    ("pickle", "import pickle\npickle.loads(x[0])", "!py-unsafe-deserialize"),
+    ("pickle import", "from pickle import loads\nloads(x.tobytes())", "!py-unsafe-deserialize"),
+    ("_pickle", "import _pickle\n_pickle.loads(x[0])", "!py-unsafe-deserialize"),
+    ("pickle file", "import pickle\npickle.load(io.BytesIO(x[0]))", "!py-unsafe-deserialize"),
+    ("unpickler", "import pickle\npickle.Unpickler(io.BytesIO(x[0])).load()", "!py-unsafe-deserialize"),
+    ("dill", "import dill as d\nd.loads(x[0])", "!py-unsafe-deserialize"),
+    ("cloudpickle", "import cloudpickle\ncloudpickle.loads(x[0])", "!py-unsafe-deserialize"),
+    ("joblib", "import joblib\njoblib.load(io.BytesIO(x[0]))", "!py-unsafe-deserialize"),
+    ("torch", "import torch\ntorch.load(io.BytesIO(x[0]))", "!py-unsafe-deserialize"),
+    ("torch false", "import torch\ntorch.load(io.BytesIO(x[0]), weights_only=False)", "!py-unsafe-deserialize"),
+    ("numpy", "np.load(io.BytesIO(x[0]), allow_pickle=True)", "!py-unsafe-deserialize"),
+    ("numpy keywords", "kw = {'allow_pickle': True}\nnp.load(io.BytesIO(x[0]), **kw)", "!py-unsafe-deserialize"),
+    ("yaml", "import yaml\nyaml.load(x[0])", "!py-unsafe-deserialize"),
+    ("yaml loader", "import yaml\nyaml.load(x[0], Loader=yaml.Loader)", "!py-unsafe-deserialize"),
+    ("yaml unsafe", "import yaml\nyaml.unsafe_load(x[0])", "!py-unsafe-deserialize"),
+    ("yaml full", "import yaml\nyaml.load(x[0], yaml.FullLoader)", "!py-unsafe-deserialize"),
+    ("marshal", "import marshal\nmarshal.loads(x[0])", "!py-unsafe-deserialize"),
+    ("shelve", "import shelve\nshelve.open(x[0])", "!py-unsafe-deserialize"),
+    ("jsonpickle", "import jsonpickle\njsonpickle.decode(x[0])", "!py-unsafe-deserialize"),
+    ("read_pickle", "import pandas as pd\npd.read_pickle(io.BytesIO(x[0]))", "!py-unsafe-deserialize"),
+    ("base64 pickle", "import base64, pickle\npickle.loads(base64.b64decode(x[0]))", "!py-unsafe-deserialize"),
+    ("apply pickle", "import pickle\nlist(map(pickle.loads, x))", "!py-unsafe-deserialize"),
+    ("open", "open(x[0]).read()", "py-file-access"),
+    ("open etc", "open('/etc/passwd')", "py-file-access"),
+    ("open up", "open('../../secrets.txt')", "py-file-access"),
+    ("open home", "open(os.path.expanduser('~/.ssh/id_rsa'))", "py-file-access"),
+    ("open joined", "open(os.path.join('/data', x[0]))", "py-file-access"),
+    ("open f-string", "open(f'/var/{x.shape}/a')", "py-file-access"),
+    ("write", "with open('out.txt', 'w') as f:\n    f.write('a')", "py-file-access"),
+    ("pathlib", "from pathlib import Path\nPath('/etc/hosts').read_text()", "py-file-access"),
+    ("pathlib joined", "from pathlib import Path\n(Path('/srv') / x[0]).write_bytes(b'')", "py-file-access"),
+    ("remove", "os.remove(x[0])", "py-file-access"),
+    ("rmtree", "import shutil\nshutil.rmtree(x[0])", "py-file-access"),
+    ("np.save", "np.save('/tmp/a.npy', x)", "py-file-access"),
+    ("torch.save", "import torch\ntorch.save(x, '/tmp/a.pt')", "py-file-access"),
+    ("cv2", "import cv2\ncv2.imread(x[0].decode())", "py-file-access"),
+    ("listdir", "os.listdir('/')", "py-file-access"),
+    ("requests library", "import requests as rq\nrq.get('http://a/b')", "py-network-access"),
+    ("urlopen", "from urllib.request import urlopen\nurlopen(x[0])", "py-network-access"),
+    ("socket", "import socket\ns = socket.socket()\ns.connect(('a', 1))", "py-network-access"),
+    ("http client", "import http.client\nhttp.client.HTTPSConnection('a')", "py-network-access"),
+    ("httpx", "import httpx\nhttpx.post('http://a')", "py-network-access"),
+    ("aiohttp", "import aiohttp\naiohttp.ClientSession()", "py-network-access"),
+    ("boto3", "import boto3\nboto3.client('s3')", "py-network-access"),
+    ("redis", "import redis\nredis.Redis()", "py-network-access"),
+    ("smtp", "import smtplib\nsmtplib.SMTP('a')", "py-network-access"),
+    ("import by request", "import importlib\nimportlib.import_module(x[0])", "py-dynamic-import"),
+    ("spec", "import importlib.util as u\nu.spec_from_file_location('a', 'b.py')", "py-dynamic-import"),
+    ("sys.path", "sys.path.append('/tmp/plugins')", "py-dynamic-import"),
+    ("ctypes", "import ctypes\nctypes.CDLL('libc.so.6')", "py-native-code"),
+    ("ctypes from", "from ctypes import cdll\ncdll.LoadLibrary('a.so')", "py-native-code"),
+    ("cffi", "from cffi import FFI\nFFI().dlopen('a.so')", "py-native-code"),
+    ("torch ops", "import torch\ntorch.ops.load_library('a.so')", "py-native-code"),
+    ("cpp extension", "from torch.utils.cpp_extension import load\nload('a', ['a.cpp'])", "py-native-code"),
+    (
+        "pip",
+        "import subprocess\nsubprocess.check_call([sys.executable, '-m', 'pip', 'install', 'x'])",
+        "py-pip-install py-shell-exec",
+    ),
+    ("pip system", "os.system('pip install x')", "py-pip-install py-shell-exec"),
+    ("pip main", "import pip\npip.main(['install', 'x'])", "py-pip-install"),
+    ("pip internal", "from pip._internal import main\nmain(['install', 'x'])", "py-pip-install"),
+    (
+        "leak",
+        "try:\n    x.sum()\nexcept Exception as e:\n    responses.append(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(e))))",
+        "~py-error-leak",
+    ),
+    (
+        "leak f-string",
+        "try:\n    x.sum()\nexcept ValueError as error:\n    text = f'failed: {error}'\n    raise pb_utils.TritonModelException(text)",
+        "~py-error-leak",
+    ),
+    (
+        "leak traceback",
+        "import traceback\ntry:\n    x.sum()\nexcept Exception:\n    pb_utils.TritonError(traceback.format_exc())",
+        "~py-error-leak",
+    ),
+    ("leak repr", "try:\n    x.sum()\nexcept Exception as e:\n    pb_utils.TritonError('x %r' % e)", "~py-error-leak"),
+)
+
+INITIALIZE: tuple[tuple[str, str, str], ...] = (
+    (
+        "pickle",
+        "import pickle\nself.m = pickle.load(open(os.path.join(args['model_repository'], 'm.pkl'), 'rb'))",
+        "py-unsafe-deserialize",
+    ),
+    ("torch", "import torch\nself.m = torch.load('m.pt')", "py-unsafe-deserialize"),
+    (
+        "torch unknown",
+        "import torch\nself.m = torch.load('m.pt', weights_only=self.config['w'])",
+        "py-unsafe-deserialize",
+    ),
+    ("joblib", "from joblib import load\nself.m = load('m')", "py-unsafe-deserialize"),
+    ("keras", "import tensorflow as tf\ntf.keras.models.load_model('m', safe_mode=False)", "py-unsafe-deserialize"),
+    ("keras switch", "import keras\nkeras.config.enable_unsafe_deserialization()", "py-unsafe-deserialize"),
+    (
+        "trust",
+        "from transformers import AutoModel\nAutoModel.from_pretrained('/models/a', trust_remote_code=True)",
+        "py-trust-remote-code",
+    ),
+    (
+        "trust keywords",
+        "from transformers import AutoModel\nkw = {'trust_remote_code': True}\nAutoModel.from_pretrained('./a', **kw)",
+        "py-trust-remote-code",
+    ),
+    (
+        "trust dict call",
+        "import transformers\nkw = dict(trust_remote_code=True)\ntransformers.AutoModel.from_pretrained('./a', **kw)",
+        "py-trust-remote-code",
+    ),
+    (
+        "trust partial",
+        "import functools, transformers\nfunctools.partial(transformers.AutoModel.from_pretrained, trust_remote_code=True)('./a')",
+        "py-trust-remote-code",
+    ),
+    (
+        "trust hub",
+        "import torch\ntorch.hub.load('a/b', 'c', trust_repo=True)",
+        "py-trust-remote-code py-network-access",
+    ),
+    (
+        "trust item",
+        "kw = {}\nkw['trust_remote_code'] = True\nfrom transformers import AutoModel\nAutoModel.from_pretrained('./a', **kw)",
+        "py-trust-remote-code",
+    ),
+    ("hub id", "from transformers import AutoModel\nAutoModel.from_pretrained('org/model')", "~py-network-access"),
+    ("snapshot", "from huggingface_hub import snapshot_download as sd\nsd('a/b')", "py-network-access"),
+    (
+        "config import",
+        "import importlib\nself.m = importlib.import_module(self.config['parameters']['m']['string_value'])",
+        "py-dynamic-import",
+    ),
+    ("attribute call", "self.run = os.system\nself.run('ls')", "py-shell-exec"),
+    ("config eval", "eval(self.config['parameters']['e']['string_value'])", "py-dynamic-code"),
+)
+
+# Whole files.
+FILES: tuple[tuple[str, str, str], ...] = (
+    (
+        "class attribute",
+        model("self.run(x[0])").replace("class TritonPythonModel:", "class TritonPythonModel:\n    run = os.system"),
+        "!py-shell-exec",
+    ),
+    ("attribute of instance", model("self.run(x[0])", "self.run = os.system"), "!py-shell-exec"),
+    (
+        "data through an attribute",
+        model("self.last = x\nself.go()") + "    def go(self):\n        os.system(self.last)\n",
+        "!py-shell-exec",
+    ),
+    ("method", model("self.go(x[0])") + "    def go(self, text):\n        os.system(text)\n", "!py-shell-exec"),
+    (
+        "static method",
+        model("self.go(x[0])") + "    @staticmethod\n    def go(text):\n        eval(text)\n",
+        "!py-dynamic-code",
+    ),
+    (
+        "function",
+        model("go(x[0])", before="def go(text):\n    import os\n    return os.popen(text)\n"),
+        "!py-shell-exec",
+    ),
+    (
+        "function returns function",
+        model("go()(x[0])", before="def go():\n    import os\n    return os.popen\n"),
+        "!py-shell-exec",
+    ),
+    ("helper returns data", model("eval(go(x))", before="def go(t):\n    return t.decode()\n"), "!py-dynamic-code"),
+    ("module level alias", model("run(x[0])", before="from os import system as run\n"), "!py-shell-exec"),
+    ("module level call", "import os\nos.system('id')\n", "py-shell-exec"),
+    ("decorator", "import os\n@os.system\ndef f(): pass\n", ""),
+    (
+        "no validation",
+        "import triton_python_backend_utils as pb\nclass TritonPythonModel:\n    def execute(self, requests):\n        return [pb.InferenceResponse([]) for r in requests]\n",
+        "~py-no-input-validation",
+    ),
+    (
+        "seed",
+        "import numpy\nclass UnsafeModel:\n    def execute(self, requests):\n        code = requests[0].get_input('code')\n        exec(code)\n",
+        "!py-dynamic-code ~py-no-input-validation",
+    ),
+    (
+        "sdk infer",
+        "import os\nfrom safe_triton import SafeTritonPythonModel\nclass TritonPythonModel(SafeTritonPythonModel):\n    def infer(self, inputs):\n        os.system(inputs['X'][0])\n",
+        "!py-shell-exec",
+    ),
+    (
+        "sdk stream",
+        "import pickle\nimport safe_triton\nclass TritonPythonModel(safe_triton.SafeTritonPythonModel):\n    def stream(self, inputs, request):\n        yield {'A': pickle.loads(inputs['X'])}\n",
+        "!py-unsafe-deserialize",
+    ),
+    (
+        "async execute",
+        "import asyncio\nclass TritonPythonModel:\n    async def execute(self, requests):\n        if len(requests[0].a) > 3: pass\n        await asyncio.create_subprocess_shell(requests[0].x)\n",
+        "!py-shell-exec",
+    ),
+    ("python 2", "print 'hello'\n", "!py-syntax-error"),
+    ("broken", "def f(:\n", "!py-syntax-error"),
+    ("merge marks", "<<<<<<< HEAD\nx = 1\n=======\n", "!py-syntax-error"),
+    ("null byte", "x = 1\0\n", "!py-syntax-error"),
+    ("tabs", "if True:\n        a = 1\n\tb = 2\n", "!py-syntax-error"),
+    ("nested deep", "(" * 3000 + ")" * 3000, "!py-syntax-error"),
+    ("nested lists", "x = " + "[" * 500 + "]" * 500, "!py-syntax-error"),
+    ("long chain", "x = 1" + ".a" * 5000 + "\n", "?"),
+    (
+        "restricted unpickler",
+        "import pickle\nclass U(pickle.Unpickler):\n    pass\ndef f(b):\n    return U(b).load()\n",
+        "?",
+    ),
+    (
+        "globals assignment",
+        "import os\nf = None\ndef a():\n    global f\n    f = os.system\ndef b(request):\n    f(request)\n",
+        "!py-shell-exec",
+    ),
+)
+
+# (what, execute, initialize): nothing at all may be found.
+GOOD: tuple[tuple[str, str, str], ...] = (
+    ("plain", "y = x * 2\nresponses.append(pb_utils.InferenceResponse([pb_utils.Tensor('Y', y)]))", "pass"),
+    ("model.eval", "self.model(x)", "import torch\nself.model = torch.nn.Linear(3, 2)\nself.model.eval()"),
+    ("torch compile", "pass", "import torch\nself.f = torch.compile(torch.nn.Linear(1, 1))"),
+    ("query of data", "import pandas as pd\npd.DataFrame({'t': x}).query('t > 0')", "pass"),
+    ("re.compile", "import re\nre.compile('a').match(x[0].decode())", "pass"),
+    ("json of data", "json.loads(x[0].decode())", "pass"),
+    ("literal_eval", "import ast\nast.literal_eval(x[0].decode())", "pass"),
+    ("safe yaml", "import yaml\nyaml.safe_load(x[0])", "pass"),
+    ("safe loader", "import yaml\nyaml.load(x[0], Loader=yaml.SafeLoader)", "pass"),
+    ("safe c loader", "from yaml import load, CSafeLoader\nload(x[0], CSafeLoader)", "pass"),
+    (
+        "weights only",
+        "pass",
+        "import torch\nself.w = torch.load(os.path.join(args['model_repository'], 'm.pt'), weights_only=True)",
+    ),
+    ("weights only keywords", "pass", "import torch\nkw = dict(weights_only=True)\nself.w = torch.load('m.pt', **kw)"),
+    (
+        "weights only partial",
+        "pass",
+        "import torch\nfrom functools import partial\nload = partial(torch.load, weights_only=True)\nself.w = load('m.pt')",
+    ),
+    ("jit load", "pass", "import torch\nself.m = torch.jit.load(os.path.join(os.path.dirname(__file__), 'm.pt'))"),
+    ("np.load", "pass", "self.t = np.load(os.path.join(args['model_repository'], args['model_version'], 't.npy'))"),
+    ("np.load from bytes", "np.load(io.BytesIO(x[0]))", "pass"),
+    ("image from bytes", "from PIL import Image\nImage.open(io.BytesIO(x[0])).convert('RGB')", "pass"),
+    ("cv2 decode", "import cv2\ncv2.imdecode(np.frombuffer(x[0], np.uint8), 1)", "pass"),
+    (
+        "own file",
+        "pass",
+        "with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'labels.txt')) as f:\n    self.labels = f.read().split()",
+    ),
+    ("own path", "pass", "from pathlib import Path\nself.v = (Path(__file__).parent / 'vocab.json').read_text()"),
+    (
+        "own by args",
+        "pass",
+        "from pathlib import Path\nself.v = json.loads((Path(args['model_repository']) / args['model_version'] / 'a.json').read_text())",
+    ),
+    (
+        "onnx session",
+        "self.s.run(None, {'x': x})",
+        "import onnxruntime as ort\nself.s = ort.InferenceSession(os.path.join(args['model_repository'], '1', 'model.onnx'))",
+    ),
+    (
+        "local pretrained",
+        "pass",
+        "from transformers import AutoTokenizer\nself.t = AutoTokenizer.from_pretrained(os.path.join(args['model_repository'], 'tokenizer'))",
+    ),
+    (
+        "trust false",
+        "pass",
+        "from transformers import AutoModel\nself.m = AutoModel.from_pretrained('./a', trust_remote_code=False)",
+    ),
+    ("environment", "pass", "os.environ['TOKENIZERS_PARALLELISM'] = 'false'\nself.n = int(os.environ.get('N', '1'))"),
+    (
+        "temporary file",
+        "import tempfile\nwith tempfile.NamedTemporaryFile(suffix='.wav') as f:\n    f.write(x.tobytes())",
+        "pass",
+    ),
+    ("logging", "pb_utils.Logger.log_info(f'{x.shape}')", "import logging\nlogging.getLogger(__name__).info('ready')"),
+    ("getattr by config", "pass", "self.f = getattr(np, self.config['parameters']['f']['string_value'])"),
+    ("fixed error", "try:\n    x.sum()\nexcept Exception:\n    pb_utils.TritonError('failed')", "pass"),
+    (
+        "logged error",
+        "try:\n    x.sum()\nexcept Exception as e:\n    pb_utils.Logger.log_error(str(e))\n    pb_utils.TritonError('failed')",
+        "pass",
+    ),
+    (
+        "bls",
+        "r = pb_utils.InferenceRequest(model_name='a', model_version=1, requested_output_names=['Y'], inputs=[]).exec()",
+        "pass",
+    ),
+    (
+        "dlpack",
+        "import torch\nfrom torch.utils.dlpack import from_dlpack\nfrom_dlpack(pb_utils.get_input_tensor_by_name(request, 'X').to_dlpack())",
+        "pass",
+    ),
+    ("own sys.path", "pass", "sys.path.append(os.path.dirname(__file__))"),
+    (
+        "threads",
+        "pass",
+        "import threading\nself.lock = threading.Lock()\nself.t = threading.Thread(target=self.initialize)",
+    ),
+    (
+        "methods called load",
+        "pass",
+        "class A:\n    def load(self, p): return p\nself.a = A().load('x')\nself.run = A()",
+    ),
+    ("query of other things", "self.index.query(x)", "self.index = object()"),
+    ("dataframe", "import pandas as pd\npd.DataFrame({'a': x.ravel()}).to_numpy()", "pass"),
+    ("int dispatch", "{0: np.sum, 1: np.max}[int(x[0])](x)", "pass"),
+    (
+        "io.open own",
+        "pass",
+        "with io.open(os.path.join(args['model_repository'], 'a.txt'), encoding='utf-8') as f:\n    f.read()",
+    ),
+)
