@@ -80,7 +80,9 @@ def propose(records: Sequence[Record], current: SandboxPolicy | None = None, **m
         pytest.param([used("read", "/srv/models/digits/1/w.npy")], (), (), id="its own folder"),
         pytest.param([used("read", "/usr/lib/libz.so"), used("read", "/venv/lib/numpy/x.so")], (), (), id="defaults"),
         pytest.param([used("write", "/dev/null"), used("read", "/dev/urandom")], (), (), id="devices"),
-        pytest.param([used("create", "/dev/shm/region-1"), used("write", "/private/server/x")], (), (), id="Triton's own"),
+        pytest.param(
+            [used("create", "/dev/shm/region-1"), used("write", "/private/server/x")], (), (), id="Triton's own"
+        ),
         pytest.param([used("write", "/data/log")], (), ("/data/log",), id="an existing file"),
         pytest.param([used("create", "/data/out/1")], (), ("/data/out",), id="a new file"),
         pytest.param(
