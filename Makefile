@@ -31,7 +31,7 @@ test-attacks: venv  ## every attack at every moment as every user; writes docs/r
 	@SAFE_TRITON_ATTACKS=all $(RUN) -m pytest tests/attacks $(ARGS)
 
 chaos: venv  ## every fault of models and of the server, healed on a real tritonserver while others are served
-	@SAFE_TRITON_CHAOS=all $(RUN) -m pytest tests/chaos $(ARGS)
+	@SAFE_TRITON_CHAOS=all $(RUN) -m pytest tests/chaos tests/triton/test_supervision.py $(ARGS)
 
 lint: venv  ## ruff: rules and format
 	@$(RUN) -m ruff check

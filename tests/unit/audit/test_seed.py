@@ -150,7 +150,108 @@ dynamic_batching {{
 }}
 """
 
+SIZE_CHECKED = """import numpy as np
+import triton_python_backend_utils as pb_utils
+
+MOST_BYTES = 1_000_000
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
+            if x.nbytes > MOST_BYTES:
+                error = pb_utils.TritonError("input too large", pb_utils.TritonError.INVALID_ARG)
+                responses.append(pb_utils.InferenceResponse(error=error))
+                continue
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("Y", x * 2)]))
+        return responses
+"""
+SHAPE_CHECKED = """import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.most_rows, self.longest = 32, 512
+
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
+        try:
+            if x.shape[0] > self.most_rows or x.shape[1] > self.longest:
+                raise ValueError
+            return pb_utils.InferenceResponse([pb_utils.Tensor("Y", (x * 2).astype(np.float32))])
+        except ValueError:
+            error = pb_utils.TritonError("a batch or sequence too long", pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse(error=error)
+"""
+CALLING = """from safe_triton import BlsPolicy, BlsTarget, Limits, SafeTritonPythonModel
+
+
+class TritonPythonModel(SafeTritonPythonModel):
+    limits = Limits(max_batch_size=8, deadline_ms=500)
+    bls_policy = BlsPolicy(allow={"second": BlsTarget(version=1, inputs="config", outputs="config")})
+
+    def infer(self, inputs):
+        return {"Y": self.bls.infer("second", {"X": inputs["X"]})["Y"]}
+"""
+CLIENT = """import tritonclient.grpc as grpc_client
+
+
+def connect(url, folder):
+    return grpc_client.InferenceServerClient(
+        url=url,
+        ssl=True,
+        root_certificates=f"{folder}/ca.crt",
+        private_key=f"{folder}/client.key",
+        certificate_chain=f"{folder}/client.crt",
+    )
+"""
+REQUEST = """import numpy as np
+from pydantic import BaseModel, field_validator
+
+SERVED = ("classifier", "detector")
+MOST_BYTES = 10_000_000
+
+
+class InferenceRequest(BaseModel):
+    model_name: str
+    inputs: dict[str, list[float]]
+
+    @field_validator("model_name")
+    @classmethod
+    def known(cls, value):
+        if value not in SERVED:
+            raise ValueError("no such model")
+        return value
+
+    @field_validator("inputs")
+    @classmethod
+    def small(cls, value):
+        for data in value.values():
+            if np.asarray(data).nbytes > MOST_BYTES:
+                raise ValueError("an input is too large")
+        return value
+"""
+
 GOOD: list[tuple[str, Mapping[str, str]]] = [
+    ("a model that looks at the size first", {"m/config.pbtxt": CONFIG, "m/1/model.py": SIZE_CHECKED}),
+    ("a model that hides its own errors", {"m/config.pbtxt": CONFIG, "m/1/model.py": SHAPE_CHECKED}),
+    (
+        "a model that calls one pinned model",
+        {
+            "m/config.pbtxt": CONFIG,
+            "m/1/model.py": CALLING,
+            "second/config.pbtxt": CONFIG.replace('name: "m"', 'name: "second"'),
+            "second/1/model.py": MODEL,
+        },
+    ),
+    ("a client with certificates", {"client.py": CLIENT}),
+    ("requests checked against what is served", {"requests_schema.py": REQUEST}),
     ("a configuration with versions and limits", {"m/config.pbtxt": CONFIG, "m/1/model.py": MODEL}),
     ("one GPU, one network, no writes", {"docker-compose.yml": COMPOSE}),
     (
