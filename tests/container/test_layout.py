@@ -17,7 +17,12 @@ from tests.container.layout import make_layout, wheel_folder
 ROOT = Path(__file__).parents[2]
 WHEEL = wheel_folder()
 # What touches the server's own files most: every example model, good and hostile requests, fake against real.
-SLICE = ["tests/conformance", "tests/triton/test_models", "tests/triton/test_examples.py"]
+SLICE = [
+    "tests/conformance/test_outcomes.py",
+    "tests/conformance/test_loading.py",
+    "tests/triton/test_models",
+    "tests/triton/test_examples.py",
+]
 
 pytestmark = [
     pytest.mark.triton,

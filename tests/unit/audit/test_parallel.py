@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def test_a_process_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """The task that ended it is named by an error; every other one is done."""
     monkeypatch.setattr(parallel, "WORTH_IT", 2)
     monkeypatch.setattr(parallel, "run", fatal)
+    # A process that is not forked would not have the line above.
+    monkeypatch.setattr(parallel, "_context", lambda: multiprocessing.get_context("fork"))
     report = check_paths([repository(tmp_path, 20)], jobs=2)
     assert [Path(each.path).name for each in report.findings if each.rule == "audit-crash"] == ["m011"]
     assert found(report)["audit-crash"] == "error"
