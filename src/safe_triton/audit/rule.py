@@ -76,3 +76,34 @@ class Rule:
     reference: str = ""
     bad: Example = field(default_factory=Example)
     good: Example = field(default_factory=Example)
+
+
+def numbered_rule(
+    family: int,
+    number: int,
+    name: str,
+    level: Level,
+    what: str,
+    why: str,
+    fix: str,
+    *,
+    bad: Example,
+    good: Example,
+    cwe: str = "",
+    owasp: str = "",
+    reference: str = "",
+) -> Rule:
+    """Return a rule whose code is made of the family's digit and its number in there; for tables, with ``partial``."""
+    return Rule(
+        name=name,
+        code=f"ST{family}{number:02}",
+        level=level,
+        what=what,
+        why=why,
+        fix=fix,
+        cwe=cwe,
+        owasp=owasp,
+        reference=reference,
+        bad=bad,
+        good=good,
+    )

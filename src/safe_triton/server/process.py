@@ -8,7 +8,6 @@ terminal), a shell that waits on a pipe to it notices the end of file and cleans
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import signal
 import subprocess  # the reason this module exists; tests/unit/test_architecture.py allows it here only
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from safe_triton.server.stubs import find_stubs
+from safe_triton.server.stubs import find_stubs, read_stub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -168,8 +167,8 @@ class ServerProcess:
             with contextlib.suppress(psutil.Error):
                 if child.status() == psutil.STATUS_ZOMBIE:
                     dead.add(self._models.get(child.pid, ""))
-                elif child.pid not in self._models and (name := _model_name(child.cmdline(), self._region_prefix)):
-                    self._models[child.pid] = name
+                elif child.pid not in self._models and (stub := read_stub(child.pid, self._region_prefix)):
+                    self._models[child.pid] = stub.model
         return dead - {""}
 
     def end_model(self, name: str) -> None:
@@ -236,11 +235,3 @@ def _is_running(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def _model_name(command: Sequence[str], region_prefix: str) -> str:
-    """The model that a model process serves: ``<repository>/<model>/<version>/model.py`` stands before its region."""
-    for file, region in itertools.pairwise(command):
-        if region.startswith(region_prefix):
-            return Path(file).parent.parent.name
-    return ""

@@ -282,9 +282,7 @@ def _check_health_port(settings: ServerPolicy) -> None:
         try:
             ReservedPorts((settings.health_port,)).release()
         except OSError as error:
-            raise ServerStartError(
-                f"health_port {settings.health_port}: {error.strerror}", reason="server.ports"
-            ) from None
+            raise _port_taken(settings, error) from None
 
 
 def _supervisor(server: TritonServer, policy: OperatorPolicy) -> Supervisor:
@@ -294,8 +292,11 @@ def _supervisor(server: TritonServer, policy: OperatorPolicy) -> Supervisor:
     except OSError as error:
         if "health_port" not in policy.server.model_fields_set:
             return Supervisor(server, policy, health_port=0)
-        port = policy.server.health_port
-        raise ServerStartError(f"health_port {port}: {error.strerror}", reason="server.ports") from None
+        raise _port_taken(policy.server, error) from None
+
+
+def _port_taken(settings: ServerPolicy, error: OSError) -> ServerStartError:
+    return ServerStartError(f"health_port {settings.health_port}: {error.strerror}", reason="server.ports")
 
 
 def _audit(repositories: Sequence[Path], policy: OperatorPolicy) -> tuple[Finding, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from safe_triton.audit.finding import Level
-from safe_triton.audit.rule import Example, Rule
+from safe_triton.audit.rule import Example, Rule, numbered_rule
 
 FLAGS_PAGE = (
     "https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_management.html"
@@ -23,33 +25,7 @@ def _sh(*flags: str) -> Example:
     return Example(files={"run.sh": f"#!/bin/sh\nexec tritonserver --model-repository=/models {' '.join(flags)}\n"})
 
 
-def _rule(
-    number: int,
-    name: str,
-    level: Level,
-    what: str,
-    why: str,
-    fix: str,
-    *,
-    bad: Example,
-    good: Example,
-    cwe: str = "",
-    owasp: str = "A05:2021",
-    reference: str = SECURE_PAGE,
-) -> Rule:
-    return Rule(
-        name=name,
-        code=f"ST7{number:02}",
-        level=level,
-        what=what,
-        why=why,
-        fix=fix,
-        cwe=cwe,
-        owasp=owasp,
-        reference=reference,
-        bad=bad,
-        good=good,
-    )
+_rule = partial(numbered_rule, 7, owasp="A05:2021", reference=SECURE_PAGE)
 
 
 RULES: tuple[Rule, ...] = (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from safe_triton.audit.finding import Level
-from safe_triton.audit.rule import Example, Rule
+from safe_triton.audit.rule import Example, Rule, numbered_rule
 
 COMPOSE_PAGE = "https://docs.docker.com/reference/compose-file/services/"
 DOCKER_PAGE = "https://docs.docker.com/engine/security/"
@@ -29,33 +31,7 @@ def _dockerfile(*lines: str) -> Example:
     return Example(files={"Dockerfile": "".join(f"{line}\n" for line in lines)})
 
 
-def _rule(
-    number: int,
-    name: str,
-    level: Level,
-    what: str,
-    why: str,
-    fix: str,
-    *,
-    bad: Example,
-    good: Example,
-    cwe: str = "CWE-250",
-    owasp: str = "A05:2021",
-    reference: str = PODS_PAGE,
-) -> Rule:
-    return Rule(
-        name=name,
-        code=f"ST8{number:02}",
-        level=level,
-        what=what,
-        why=why,
-        fix=fix,
-        cwe=cwe,
-        owasp=owasp,
-        reference=reference,
-        bad=bad,
-        good=good,
-    )
+_rule = partial(numbered_rule, 8, cwe="CWE-250", owasp="A05:2021", reference=PODS_PAGE)
 
 
 RULES: tuple[Rule, ...] = (

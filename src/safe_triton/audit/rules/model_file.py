@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from safe_triton.audit.finding import Level
-from safe_triton.audit.rule import Example, Rule
+from safe_triton.audit.rule import Example, Rule, numbered_rule
 
 PICKLE_PAGE = "https://docs.python.org/3/library/pickle.html"
 TORCH_PAGE = "https://pytorch.org/docs/stable/notes/serialization.html"
@@ -111,33 +112,7 @@ def _keras(*layers: str) -> str:
     return json.dumps({"module": "keras", "class_name": "Sequential", "config": {"name": "m", "layers": listed}})
 
 
-def _rule(
-    number: int,
-    name: str,
-    level: Level,
-    what: str,
-    why: str,
-    fix: str,
-    *,
-    bad: Example,
-    good: Example,
-    cwe: str = "CWE-502",
-    owasp: str = "A08:2021",
-    reference: str = PICKLE_PAGE,
-) -> Rule:
-    return Rule(
-        name=name,
-        code=f"ST6{number:02}",
-        level=level,
-        what=what,
-        why=why,
-        fix=fix,
-        cwe=cwe,
-        owasp=owasp,
-        reference=reference,
-        bad=bad,
-        good=good,
-    )
+_rule = partial(numbered_rule, 6, cwe="CWE-502", owasp="A08:2021", reference=PICKLE_PAGE)
 
 
 _SAFE_FORMAT = "Store weights as safetensors, ONNX or .npz without objects, and load them with allow_pickle=False."
