@@ -10,7 +10,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-attacks chaos lint format types docs bench lock clean
+.PHONY: help venv demo test test-all test-attacks chaos fuzz lint format types docs bench lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ test-attacks: venv  ## every attack at every moment as every user; writes docs/r
 
 chaos: venv  ## every fault of models and of the server, healed on a real tritonserver while others are served
 	@SAFE_TRITON_CHAOS=all $(RUN) -m pytest tests/chaos tests/triton/test_supervision.py $(ARGS)
+
+fuzz: venv  ## 100,000 wrong requests between good ones against a served model_repository/ (ARGS="--requests N --seed S")
+	@$(RUN) -m tests.fuzz.server $(ARGS)
 
 lint: venv  ## ruff: rules and format
 	@$(RUN) -m ruff check

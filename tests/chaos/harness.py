@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tritonclient import grpc, http
@@ -51,13 +52,17 @@ class Served:
 
     def status(self) -> dict[str, dict[str, object]]:
         """The supervisor's rows by model."""
+        return {row["model"]: row for row in self.snapshot()["models"]}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that the supervisor tells the user who started it."""
         (file,) = (self.temporary / "run" / "safe-triton").iterdir()
         session = json.loads(file.read_text())
         request = urllib.request.Request(
             f"{session['url']}/status", headers={"Authorization": f"Bearer {session['token']}"}
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return {row["model"]: row for row in json.load(answer)["models"]}
+            return dict(json.load(answer))
 
     def readyz(self) -> int:
         """HTTP status of the supervisor's readiness."""
