@@ -100,6 +100,22 @@ def test_a_shape_of_2_to_the_62(tmp_path: Path) -> None:
     assert traffic.failures == []
 
 
+def test_a_shape_that_lies_in_json(tmp_path: Path) -> None:
+    """tritonserver 2.51.0 sets memory aside for the shape before it counts the values, and ends where there is none."""
+
+    def lie(rows: int) -> bytes:
+        tensor = {"name": "X", "shape": [rows, 64], "datatype": "FP32", "data": [1.0]}
+        return json.dumps({"inputs": [tensor]}).encode()
+
+    with served(tmp_path) as running:
+        first = server_pid(running)
+        answer = post(running, "victim_dims", lie(1 << 20))
+        assert answer.status >= 400, answer
+        assert server_pid(running) == first
+        assert post(running, "victim_dims", lie(1 << 40)).status != 200
+        wait_for_good_answer(running, "victim")
+
+
 def test_two_models_fail_at_once(tmp_path: Path) -> None:
     """Under load on a third, which misses nothing."""
     with served(tmp_path) as running, steady_traffic(running) as traffic:
