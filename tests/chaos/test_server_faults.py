@@ -101,7 +101,7 @@ def test_a_shape_of_2_to_the_62(tmp_path: Path) -> None:
 
 
 def test_a_shape_that_lies_in_json(tmp_path: Path) -> None:
-    """tritonserver 2.51.0 sets memory aside for the shape before it counts the values, and ends where there is none."""
+    """Memory is set aside for the shape before the values are counted; a server that ends by that is healed."""
 
     def lie(rows: int) -> bytes:
         tensor = {"name": "X", "shape": [rows, 64], "datatype": "FP32", "data": [1.0]}
