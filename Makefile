@@ -10,7 +10,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-attacks chaos fuzz lint format types docs bench lock clean
+.PHONY: help venv demo test test-all test-attacks chaos fuzz soak lint format types docs bench lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ chaos: venv  ## every fault of models and of the server, healed on a real triton
 
 fuzz: venv  ## 100,000 wrong requests between good ones against a served model_repository/ (ARGS="--requests N --seed S")
 	@$(RUN) -m tests.fuzz.server $(ARGS)
+
+soak: venv  ## good and hostile traffic with a fault every few seconds for 10 minutes (ARGS="--minutes N")
+	@$(RUN) -m tests.soak $(ARGS)
 
 lint: venv  ## ruff: rules and format
 	@$(RUN) -m ruff check

@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -186,10 +187,12 @@ class Traffic:
     Attributes:
         failures: what went wrong, with model and protocol.
         answered: good answers by model and protocol.
+        latencies_s: seconds of each good answer.
     """
 
     failures: list[str] = field(default_factory=list)
     answered: dict[str, int] = field(default_factory=dict)
+    latencies_s: array[float] = field(default_factory=lambda: array("d"))
 
 
 @contextlib.contextmanager
@@ -205,9 +208,11 @@ def steady_traffic(served: Served, models: Sequence[str] = STEADY, *, pause_s: f
             while not ended.is_set():
                 tensor = module.InferInput("X", [1, 4], "FP32")  # type: ignore[attr-defined]
                 tensor.set_data_from_numpy(x)
+                began_s = time.monotonic()
                 try:
                     result = client.infer(model, [tensor])
                     assert np.array_equal(result.as_numpy("Y"), x * 2)
+                    traffic.latencies_s.append(time.monotonic() - began_s)
                     traffic.answered[key] = traffic.answered.get(key, 0) + 1
                 except Exception as error:
                     traffic.failures.append(f"{key}: {error}")

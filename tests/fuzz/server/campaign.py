@@ -6,6 +6,7 @@ import contextlib
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -93,20 +94,21 @@ class Campaign:
 class Sender:
     """One thread's connections, and what it saw."""
 
-    def __init__(self, served: Served, words: tuple[bytes, ...]) -> None:
+    def __init__(self, served: Served, words: tuple[bytes, ...], protocols: Sequence[str] = ("http", "grpc")) -> None:
         self._wires: dict[str, Wire] = {
             "http": HttpWire(served.address("HTTP")),
             "grpc": GrpcWire(served.address("gRPC")),
         }
         self._served = served
         self._words = words
+        self._protocols = protocols
         self._pid: int = served.snapshot()["pid"]
         self.tally = Tally()
 
     def send_one(self, seed: int, number: int) -> None:
         """Send the request of one number and judge its outcome."""
         rng = random.Random(f"{seed}:{number}")
-        protocol = rng.choice(("http", "grpc"))
+        protocol = rng.choice(self._protocols)
         if rng.random() < GOOD_SHARE:
             self._send_good(good(rng, protocol), number)
         else:
