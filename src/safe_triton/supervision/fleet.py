@@ -72,6 +72,10 @@ class Fleet:
         for name in models:
             self.models.pop(name, None)
 
+    def is_ready(self, model: str) -> bool:
+        """Tell whether a model serves."""
+        return model in self.models and self.models[model].phase is Phase.READY
+
     def due_s(self) -> float | None:
         """When time alone changes something, or None."""
         times = [due for health in self.models.values() if (due := next_due_s(health, self.policy)) is not None]
