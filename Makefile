@@ -31,7 +31,7 @@ test-attacks: venv  ## every attack at every moment as every user; writes docs/r
 	@SAFE_TRITON_ATTACKS=all $(RUN) -m pytest tests/attacks $(ARGS)
 
 chaos: venv  ## every fault of models and of the server, healed on a real tritonserver while others are served
-	@SAFE_TRITON_CHAOS=all $(RUN) -m pytest tests/chaos tests/triton/test_supervision.py $(ARGS)
+	@SAFE_TRITON_CHAOS=all $(RUN) -m pytest tests/chaos tests/triton/test_supervision.py tests/triton/test_serve_gateway.py $(ARGS)
 
 fuzz: venv  ## 100,000 wrong requests between good ones against a served model_repository/ (ARGS="--requests N --seed S")
 	@$(RUN) -m tests.fuzz.server $(ARGS)
@@ -50,7 +50,8 @@ format: venv  ## let ruff rewrite what it can
 types: venv  ## mypy, strict
 	@$(RUN) -m mypy
 
-docs: venv  ## run every code block of README and docs
+docs: venv  ## build the site in build/site, every warning an error, and run every code block of README and docs
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 	@$(RUN) -m pytest tests/docs $(ARGS)
 
 bench: venv  ## measure a guarded model against the same model bare, on a real tritonserver
