@@ -10,7 +10,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-attacks chaos fuzz soak lint format types docs bench lock clean
+.PHONY: help venv demo test test-all test-attacks chaos fuzz soak lint format types docs bench lock release-check clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ bench: venv  ## measure a guarded model against the same model bare, on a real t
 
 lock:  ## write requirements/dev.lock anew (ARGS=--upgrade takes the newest versions)
 	@python=$$(scripts/find-python.sh '$(PYTHON)') && scripts/lock.sh "$$python" $(ARGS)
+
+release-check:  ## build wheel and sdist, install the wheel alone, look up known vulnerabilities, write an SBOM
+	@python=$$(scripts/find-python.sh '$(PYTHON)') && scripts/release-check.sh "$$python"
 
 clean:  ## remove the environments and everything that was generated
 	rm -rf .venv .venv-3.* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
