@@ -14,6 +14,9 @@ CAN_RUN_THE_WHEEL = sys.version_info < (3, 13) and sys.platform == "linux" and p
 if CAN_RUN_THE_WHEEL:
     os.environ.setdefault("SAFE_TRITON_REQUIRE_SERVER", "1")
 
+# Files of these folders take minutes, whatever the number of their tests: they come first, so that two workers end together.
+LONG_FOLDERS = ("container", "chaos", "triton", "attacks", "conformance", "fuzz", "docs")
+
 FOLDER_MARKS = {"attacks": "attack", "gpu": "gpu", "triton": "triton"}
 
 
@@ -36,9 +39,16 @@ def missing_for_a_gpu() -> str | None:
     return None if Path("/dev/nvidiactl").exists() else "no NVIDIA GPU (/dev/nvidiactl)"
 
 
+def rank(file: Path, tests: Path) -> int:
+    """Return the place of a test's folder in the order of a run."""
+    folder = file.relative_to(tests).parts[0] if file.is_relative_to(tests) else ""
+    return LONG_FOLDERS.index(folder) if folder in LONG_FOLDERS else len(LONG_FOLDERS)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark each test by its folder and its fixtures, then skip with the reason what cannot run here."""
+    """Put long files first, mark each test by its folder and its fixtures, then skip by name what cannot run here."""
     tests = config.rootpath / "tests"
+    items.sort(key=lambda item: rank(item.path, tests))
     for item in items:
         parts = item.path.relative_to(tests).parts if item.path.is_relative_to(tests) else ()
         if parts and parts[0] in FOLDER_MARKS:
