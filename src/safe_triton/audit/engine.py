@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from safe_triton.policyfile import OperatorPolicy
 
 FILES_PER_TASK = 64
+POLICY_FILE = "safe-triton.toml"
 _RELEASE = re.compile(rb"tritonserver[\w./-]{0,40}:(\d\d)\.(\d\d)\b")
 _LIKE_PYTHON = re.compile(r"(?m)^(?:import \w|from [\w.]+ import |class \w+|def \w+\()")
 
@@ -87,7 +88,8 @@ def check_paths(
 
     Args:
         paths: model repositories, model folders, folders above them, or files.
-        policy: the operator's, for what its ``[audit]`` table accepts.
+        policy: the operator's, for what its ``[audit]`` table accepts and what it grants the models; ``None`` for the
+            grants of the only ``safe-triton.toml`` among the paths.
         select: only these rules, by name, code or beginning of a code; empty: all.
         ignore: none of these.
         fail_on: the level from which on the report has failed.
@@ -142,6 +144,7 @@ def _check(
         if result.facts is not None and task.model is not None:
             run.facts[task.model.shown] = result.facts
     graphs = [_graph(repository, run, inventory) for repository in inventory.repositories]
+    _policies(inventory, run, policy)
     return _report(run, inventory, graphs, policy, choice, fail_on, today)
 
 
@@ -203,6 +206,34 @@ def _graph(repository: Repository, run: _Run, inventory: Inventory) -> Graph:
             collect(result, model.place.path, lambda model=model: check_ensemble(model, graph))  # type: ignore[misc]
     run.findings += result.findings
     return graph
+
+
+def _policies(inventory: Inventory, run: _Run, policy: OperatorPolicy | None) -> None:
+    """Compare the models with the policy that holds for them: the one that was named, or the only one beside them."""
+    from safe_triton.audit.repository.gpus import check_gpus
+
+    policy = policy or _policy_beside(inventory.loose)
+    if policy is None:
+        return
+    result = Result()
+    for repository in inventory.repositories:
+        facts = [run.facts[model.shown] for model in repository.models if model.shown in run.facts]
+        collect(result, repository.shown, lambda facts=facts: check_gpus(facts, policy))  # type: ignore[misc]
+    run.findings += result.findings
+
+
+def _policy_beside(files: Sequence[Entry]) -> OperatorPolicy | None:
+    """The only policy file among what is checked, where it can be read."""
+    found = [entry for entry in files if os.path.basename(entry.path) == POLICY_FILE]
+    if len(found) != 1:
+        return None
+    from safe_triton.errors import PolicyError
+    from safe_triton.policyfile import load_policy
+
+    try:
+        return load_policy(found[0].path)
+    except PolicyError:  # a finding of its own
+        return None
 
 
 def _neighbours(repository: Repository, facts: Sequence[ModelFacts]) -> dict[str, ModelFacts]:

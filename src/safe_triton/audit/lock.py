@@ -337,12 +337,3 @@ def verify_lock(repository: Path, path: Path | None = None, *, data: bytes | Non
     path = path or lock_path(repository)
     lock = read_lock(read_lock_bytes(path) if data is None else data, path.name)
     return compare(lock, make_lock(repository, without=(path, signature_path(path))))
-
-
-def check_lock(repository: Path) -> list[LockProblem]:
-    """Compare a repository with the lock file in it; no lock file is no problem.
-
-    Raises:
-        LockError: reason ``lock.invalid`` or ``lock.unreadable``; a repository with a broken lock is not to be served.
-    """
-    return verify_lock(repository) if os.path.lexists(lock_path(repository)) else []

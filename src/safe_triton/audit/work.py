@@ -30,7 +30,7 @@ LIKE_A_CONFIG = re.compile(
 )
 """Lines of a model's configuration, where no name says that it is one."""
 
-_GUARDED = re.compile(rb"\bSafeTritonPythonModel\b|\bprotect\s*\(")
+_GUARDED = re.compile(rb"\b(?:SafeTritonPythonModel|PipelineModel)\b|\bprotect\s*\(")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def _model(task: Task, model: ModelFolder, result: Result) -> None:
             config = parse_config(data, model.config.shown)
             result.findings += config.findings
         _read_comments(model.config, data, result)
-    if config is None or not config.text.strip():
+    if config is None or _is_empty(config):
         result.findings.append(
             Finding(
                 rule="config-missing",
@@ -109,7 +109,7 @@ def _model(task: Task, model: ModelFolder, result: Result) -> None:
             )
         )
     calls: list[Call] = []
-    is_guarded = _python(task, model, config.message.default_model_filename if config else "", result, calls)
+    is_guarded = _python(task, model, config, result, calls)
     collect(result, model.shown, lambda: references.check_folder_name(model))
     collect(result, model.shown, lambda: versions.check_versions(model, config))
     if config is not None:
@@ -126,6 +126,11 @@ def _model(task: Task, model: ModelFolder, result: Result) -> None:
     for entry in model.files:
         if entry is not model.config:
             guarded(result, entry.shown, lambda entry=entry: _file(task, model, entry, result))  # type: ignore[misc]
+
+
+def _is_empty(config: Config) -> bool:
+    """Whether a configuration says nothing: no text, or comments only."""
+    return not (config.is_broken or config.has_placeholders or config.tree.children) or not config.text.strip()
 
 
 def collect(result: Result, shown: str, check: Callable[[], Iterable[Finding]]) -> None:
@@ -148,6 +153,7 @@ def _configuration(task: Task, model: ModelFolder, config: Config, result: Resul
 def _other_configuration(task: Task, entry: Entry, name: str, result: Result) -> None:
     """A configuration that is no model folder's config.pbtxt: one of ``configs/``, or one that lies around."""
     from safe_triton.audit.pbtxt.parse import MAX_BYTES, parse_config
+    from safe_triton.audit.repository import versions
 
     data = read_bounded(entry.path, MAX_BYTES + 1)
     config = parse_config(data, entry.shown)
@@ -155,6 +161,7 @@ def _other_configuration(task: Task, entry: Entry, name: str, result: Result) ->
     _read_comments(entry, data, result)
     folder = ModelFolder(path=os.path.dirname(entry.path), shown=entry.shown, name=name, is_complete=False)
     _configuration(task, folder, config, result, is_guarded=False)
+    collect(result, entry.shown, lambda: versions.check_versions(folder, config))
 
 
 def _name(model: ModelFolder, config: Config) -> Iterator[Finding]:
@@ -168,14 +175,16 @@ def _name(model: ModelFolder, config: Config) -> Iterator[Finding]:
         )
 
 
-def _python(task: Task, model: ModelFolder, file_name: str, result: Result, calls: list[Call]) -> bool:
+def _python(task: Task, model: ModelFolder, config: Config | None, result: Result, calls: list[Call]) -> bool:
     """Check each version's code; return whether all of it is under safe_triton's limits."""
+    file_name = config.message.default_model_filename if config else ""
+    given = {key: value.string_value for key, value in config.message.parameters.items()} if config else {}
     entries = [entry for entry in model.files if _is_entry(entry, model, file_name)]
     guards = []
     for entry in entries:
         data = read_bounded(entry.path, TEXT_BYTES)
         guards.append(b"safe_triton" in data and _GUARDED.search(data) is not None)
-        guarded(result, entry.shown, lambda entry=entry: _check_python(task, entry, result, calls))  # type: ignore[misc]
+        guarded(result, entry.shown, lambda entry=entry: _check_python(task, entry, result, calls, given))  # type: ignore[misc]
     return bool(guards) and all(guards)
 
 
@@ -187,12 +196,14 @@ def _is_entry(entry: Entry, model: ModelFolder, file_name: str) -> bool:
     return name == "model.py" and len(below) <= 3
 
 
-def _check_python(task: Task, entry: Entry, result: Result, calls: list[Call]) -> None:
+def _check_python(
+    task: Task, entry: Entry, result: Result, calls: list[Call], given: dict[str, str] | None = None
+) -> None:
     from pathlib import Path
 
     from safe_triton.audit.pycode import check_python
 
-    facts = check_python(Path(entry.path), entry.shown, Path(task.repository or os.path.dirname(entry.path)))
+    facts = check_python(Path(entry.path), entry.shown, Path(task.repository or os.path.dirname(entry.path)), given)
     result.findings += facts.findings
     calls += (
         Call(model=call.model, version=call.version, place=Place(path=call.path, line=call.line))
@@ -243,7 +254,7 @@ def _loose(task: Task, entry: Entry, result: Result) -> None:
     if b"\0" not in head and not head.startswith((b"\x80", b"PK", b"\x1f\x8b")):
         data = head if entry.size_bytes <= HEAD_BYTES else read_bounded(entry.path, TEXT_BYTES)
         text = data.decode("utf-8", errors="replace")
-        if name.endswith(".pbtxt") and LIKE_A_CONFIG.search(text):
+        if name.endswith(".pbtxt") and LIKE_A_CONFIG.search(text) and _is_config(name, text):
             _other_configuration(task, entry, "", result)
             return
         if _is_python(task, name, data):
@@ -255,6 +266,21 @@ def _loose(task: Task, entry: Entry, result: Result) -> None:
             _read_comments(entry, data, result)
             return
     _check_content(entry, result)
+
+
+def _is_config(name: str, text: str) -> bool:
+    """Whether a text-format file is a model's configuration rather than a graph's or a data set's description."""
+    from safe_triton.audit.pbtxt.tree import TreeError, TreeSizeError, parse_tree
+    from safe_triton.config.pbtxt import model_config_class
+
+    if name == "config.pbtxt":
+        return True
+    try:
+        names = [each.name for each in parse_tree(text).children]
+    except (TreeError, TreeSizeError):
+        return True
+    known = model_config_class().DESCRIPTOR.fields_by_name
+    return 2 * sum(each in known for each in names) >= len(names)
 
 
 def _is_python(task: Task, name: str, data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,11 @@ BAD = [
     ("config-parse-error", "error", CONFIG.encode("utf-16-le")),
     ("config-parse-error", "error", CONFIG.encode() + b"# \0\n"),
     ("config-parse-error", "error", CONFIG + "input {" * 5000),
+    ("config-parse-error", "error", "<!DOCTYPE html><html><body>404: Not Found</body></html>"),
+    ("config-missing", "info", "# nothing yet\n"),
+    ("path-traversal", "error", CONFIG.replace("output [ {", 'output [ { label_filename: "../../labels.txt"')),
+    ("version-missing", "warning", CONFIG + 'default_model_filename: "other.py"\n'),
+    ("py-trust-remote-code", "warning", parameter("trust_remote_code", "true")),
     ("config-unknown-field", "error", CONFIG.replace("max_batch_size", "max_batchsize")),
     ("config-unknown-field", "error", CONFIG.replace("data_type", "datatype")),
     ("config-unknown-field", "error", CONFIG.replace("max_batch_size", "MAX_BATCH_SIZE")),
@@ -322,3 +328,25 @@ def test_lines(tmp_path: Path) -> None:
     (finding,) = [each for each in report.findings if each.rule == "instance-count-invalid"]
     line = CONFIG.splitlines().index(GROUP) + 1
     assert (finding.line, finding.column) == (line, GROUP.index("count") + 1)
+
+
+def test_another_configuration(tmp_path: Path) -> None:
+    """A file of ``configs/``, which --model-config-name chooses, is a configuration too, its version policy included."""
+    text = CONFIG.replace(POLICY, "version_policy { all { } }")
+    report = look(tmp_path, {"m/config.pbtxt": CONFIG, "m/1/model.py": MODEL, "m/configs/gpu.pbtxt": text})
+    assert found(report) == {"all-versions-loaded": "warning"}
+
+
+def test_another_text_format_file(tmp_path: Path) -> None:
+    """A data set's schema or a graph has the suffix of a configuration, and is none."""
+    text = 'feature {\n  name: "user"\n  type: INT\n  int_domain {\n    name: "user"\n    max: 9\n  }\n}\n'
+    report = look(tmp_path, {"m/config.pbtxt": CONFIG, "m/1/model.py": MODEL, "schema.pbtxt": text})
+    assert found(report) == {}
+
+
+def test_many_parameters_take_no_time(tmp_path: Path) -> None:
+    """Each parameter is looked up once: 4,000 of them are no 16 million steps."""
+    text = CONFIG + "".join(f'parameters {{ key: "k{n}" value {{ string_value: "v" }} }}\n' for n in range(4000))
+    start = time.monotonic()
+    look(tmp_path, {"m/config.pbtxt": text, "m/1/model.py": MODEL})
+    assert time.monotonic() - start < 60

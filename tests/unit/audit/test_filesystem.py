@@ -171,6 +171,8 @@ class TestSecrets:
             ("m/1/settings.json", '{"api_key": "9f8e7d6c5b4a3210fedc"}'),
             ("m/1/settings.yaml", "db_password: correct-horse-battery\n"),
             ("m/1/helper.py", 'TOKEN = "ghp_abcdefghijklmnopqrstuvwxyz0123456789"\n'),
+            ("m/1/llm.py", "KEY = 'sk-proj-abcdefghijklmnopqrstuvwx1234567890abcd'\n"),
+            ("m/1/db.py", "connect(user='u', password='Xy7kk2zzQ9w')\n"),
             ("m/1/service-account.json", '{"type": "service_account", "private_key_id": "1"}'),
             ("m/1/.git-credentials", "https://user:pass@example.org\n"),
             ("m/1/client.p12", "x"),
@@ -183,6 +185,11 @@ class TestSecrets:
         """By its name, by its folder or by what it holds."""
         assert found(look(tmp_path, {**CLEAN, name: text}))["secret-file-in-repo"] == "warning"
 
+    def test_another_encoding(self, tmp_path: Path) -> None:
+        """A text in UTF-16 is a text."""
+        report = look(tmp_path, {**CLEAN, "m/1/notes.txt": "ghp_abcdefghijklmnopqrstuvwxyz0123456789".encode("utf-16")})
+        assert found(report)["secret-file-in-repo"] == "warning"
+
     @pytest.mark.parametrize(
         ("name", "text"),
         [
@@ -194,6 +201,7 @@ class TestSecrets:
             ("m/1/keys.py", "KEY = 'x'\npassword = getpass.getpass()\n"),
             ("m/1/config.json", '{"hidden_size": 768, "bos_token_id": 1}'),
             ("m/1/tokens.txt", "a b c\n"),
+            ("m/1/names.py", "TOKEN_NAME = 'a1b2c3d4e5'\npad_token = '[PAD]'\ntoken = 'beginning'\n"),
         ],
     )
     def test_a_file_without(self, tmp_path: Path, name: str, text: str) -> None:

@@ -258,3 +258,19 @@ class TestPictures:
     def test_nothing_to_draw(self, tmp_path: Path) -> None:
         """Without a call there is no picture."""
         assert svg(look(tmp_path, model("m")).graphs[0]) == ""
+
+
+@pytest.mark.parametrize(("target", "rule"), [("m", "bls-cycle"), ("gone", "bls-missing-model")])
+def test_a_call_that_the_configuration_names(tmp_path: Path, target: str, rule: str) -> None:
+    """A name out of the configuration's own parameters is known: ``config["parameters"]["target"]``."""
+    code = (
+        "import json\nimport triton_python_backend_utils as pb_utils\n\n\nclass TritonPythonModel:\n"
+        "    def initialize(self, args):\n        config = json.loads(args['model_config'])\n"
+        "        self.target = config['parameters'].get('target')['string_value']\n\n"
+        "    def execute(self, requests):\n"
+        "        return [pb_utils.InferenceRequest(model_name=self.target, model_version=1).exec() for _ in requests]\n"
+    )
+    config = CONFIG + f'parameters {{ key: "target" value {{ string_value: "{target}" }} }}\n'
+    levels = found(look(tmp_path, {"m/config.pbtxt": config, "m/1/model.py": code}))
+    assert rule in levels
+    assert "bls-dynamic-model-name" not in levels

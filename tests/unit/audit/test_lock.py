@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from safe_triton.audit import lock as locks
-from safe_triton.audit.lock import check_lock, make_lock, read_lock, verify_lock, write_lock
+from safe_triton.audit.lock import make_lock, read_lock, verify_lock, write_lock
 from safe_triton.errors import LockError
 
 
@@ -73,14 +73,6 @@ class TestChanges:
         write_lock(repository, tmp_path / "a.lock")
         assert not (repository / locks.LOCK_NAME).exists()
         assert verify_lock(repository, tmp_path / "a.lock") == []
-
-    def test_no_lock_is_no_problem(self, repository: Path) -> None:
-        """A repository without a lock is served; one with a broken lock is not."""
-        assert check_lock(repository) == []
-        (repository / locks.LOCK_NAME).symlink_to("/nonexistent")
-        with pytest.raises(LockError) as caught:
-            check_lock(repository)
-        assert caught.value.reason == "lock.invalid"
 
 
 class TestText:

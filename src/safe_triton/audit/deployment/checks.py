@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from safe_triton.audit.deployment.commands import ShellChecker, context_of
+from safe_triton.audit.deployment.commands import ShellChecker, context_of, is_server
 from safe_triton.audit.deployment.compose import read_compose
 from safe_triton.audit.deployment.container import Container
-from safe_triton.audit.deployment.detect import Kind, detect
-from safe_triton.audit.deployment.dockerfile import read_container, read_instructions, read_stages, run_form
+from safe_triton.audit.deployment.detect import STARTS_A_SERVER, Kind, detect
+from safe_triton.audit.deployment.dockerfile import (
+    copied_images,
+    read_container,
+    read_instructions,
+    read_stages,
+    run_form,
+)
 from safe_triton.audit.deployment.images import judge_image
 from safe_triton.audit.deployment.kubernetes import judge_objects, read_manifests
-from safe_triton.audit.deployment.secrets import is_secret
+from safe_triton.audit.deployment.secrets import SECRET_VALUES, is_secret
 from safe_triton.audit.deployment.server_command import parse_server_command
 from safe_triton.audit.deployment.server_rules import NOWHERE, CommandContext, judge_server
 from safe_triton.audit.deployment.templates import CERTAIN, fill_template, is_template, line_of_template
@@ -33,6 +39,7 @@ def check_text(kind: Kind, text: str, shown: str) -> list[Finding]:
         "dockerfile": check_dockerfile,
         "shell": check_shell,
         "command-line": check_shell,
+        "yaml": check_yaml_commands,
     }[kind]
     return found + check(text, shown)
 
@@ -91,7 +98,15 @@ def check_dockerfile(text: str, shown: str) -> list[Finding]:
         if part is not None and script and (part is last.entrypoint or last.entrypoint is None):
             checker.check_text(script, part.line, known)
     found = checker.found
+    base = box.image.text if box.image is not None else ""
+    for image in copied_images(stages):
+        if image.text != base:
+            found += [one for one in judge_image(image, shown) if one.rule == "image-outdated"]
     for one in read_instructions(text):
+        secret = SECRET_VALUES.search(one.rest) if one.word in {"RUN", "CMD", "ENTRYPOINT"} else None
+        if secret is not None:
+            line = one.line + one.rest.count("\n", 0, secret.start())
+            found.append(_baked("the command", shown, line))
         for document, line in one.documents if one.word in {"COPY", "ADD"} else ():
             found += _check_document(document, shown, line)
     for stage in stages:
@@ -121,6 +136,30 @@ def check_kubernetes(text: str, shown: str) -> list[Finding]:
         Values of templates that were not rendered; policies and quotas in other files.
     """
     return _check_yaml(text, shown, is_kubernetes=True)
+
+
+def check_yaml_commands(text: str, shown: str) -> list[Finding]:
+    """Check the command lines in YAML or JSON of another kind: a chart's values, a workflow, a task of some tool.
+
+    Does not cover:
+        What such a file says of containers otherwise.
+    """
+    documents, _ = read_yaml(fill_template(text) if is_template(text) else text)
+    checker = _checker(shown)
+    pending, seen = list(documents), set()
+    while pending:
+        node = pending.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        words = [Word(item.text, item.line) for item in node.items if item.kind == "scalar"]
+        if words and is_server(words[0].text):
+            checker.check_command(words)
+            continue
+        pending += [*node.items, *node.fields.values()]
+        if node.kind == "scalar" and STARTS_A_SERVER.search(node.text):
+            checker.check_text(node.text, node.line + (node.style in {"|", ">"}))
+    return _sorted([one for one in checker.found if not is_template(text) or one.rule in CERTAIN])
 
 
 def _check_yaml(text: str, shown: str, *, is_kubernetes: bool) -> list[Finding]:

@@ -20,6 +20,7 @@ MAX_NESTING = 6
 
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
 _SPLITTERS = frozenset({"eval", "ssh", "watch", "script"})
+_TERMINALS = frozenset({"tmux", "byobu", "screen"})
 # Commands whose arguments only mention the server.
 _SPEAKING = (
     "echo printf which type hash whereis pkill killall pgrep ps grep egrep rg man ls cd rm cp mv mkdir ln chmod chown "
@@ -89,6 +90,10 @@ class ShellChecker:
                 continue
             last = command.line
             may_continue = self.check_command(command.words, known, depth)
+            end = max((word.line for word in command.words), default=command.line)
+            if may_continue and any(command.line <= line < end for line in script.carriage_lines):
+                text = "the line ends in a carriage return: the shell ends the command there"
+                self.found.append(Finding(rule="broken-continuation", path=self.shown, line=command.line, message=text))
 
     def _broken(self, command: Command, *, is_comment: bool) -> None:
         why = "a comment ends the line before" if is_comment else "the line before does not continue"
@@ -124,9 +129,10 @@ class ShellChecker:
                 return True
             if name in _SHELLS or name == "su":
                 return self._nested(words[at + 1 :], known, depth)
-            if name in _SPLITTERS and at < 3:
-                text = " ".join(one.text for one in words[at + 1 :])
-                return self._check_nested(text, word.line, known, depth)
+            if name in _SPLITTERS | _TERMINALS and at < 3:
+                quoted = [one.text for one in words[at + 1 :] if name in _SPLITTERS or " " in one.text]
+                if quoted or name in _SPLITTERS:
+                    return self._check_nested(" ".join(quoted), word.line, known, depth)
             if name in _SPEAKERS:
                 return False
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from safe_triton.audit.deployment.docker_run import is_public_port, read_securit
 from safe_triton.audit.deployment.images import is_triton_image
 from safe_triton.audit.deployment.shell import parse_shell
 from safe_triton.audit.deployment.words import Word, expand_compose
-from safe_triton.audit.deployment.yamltree import Node
+from safe_triton.audit.deployment.yamltree import ABSENT, Node
 
 
 def services_of(root: Node) -> dict[str, Node]:
@@ -27,6 +28,12 @@ def read_compose(root: Node) -> list[Container]:
     services = services_of(root)
     internal = {name for name, node in root["networks"].fields.items() if node["internal"].is_true}
     boxes = [_read_service(name, _extended(node, services), internal) for name, node in services.items()]
+    for box in boxes:
+        box.mounts = [_of_the_host(mount, root["volumes"]) for mount in box.mounts]
+        for name, line in box.networks.items():
+            network = root["networks"].fields.get(name, ABSENT)
+            if "host" in {network["name"].text, network["driver"].text, network["external.name"].text}:
+                box.host_namespaces.setdefault("network", line)
     if not any(box.is_triton for box in boxes):
         for box in boxes:
             # Nothing here has Triton's name: images of one's own do not say what is in them.
@@ -96,8 +103,10 @@ def _read_service(name: str, node: Node, internal: set[str]) -> Container:
         box.user = "unknown"
     box.command = [*command_words(node["entrypoint"]), *command_words(node["command"])]
     runs = any(re.search(r"(^|/|\s)tritonserver(\s|$)", word.text) for word in box.command)
-    box.is_triton = runs or (box.image is not None and is_triton_image(box.image.text))
-    if node["privileged"].is_true:
+    named = box.image is not None and is_triton_image(box.image.text)
+    box.is_triton = runs or (named and not box.is_gateway)
+    privileged = expand_compose(node["privileged"].text).lower()
+    if privileged in {"true", "yes", "on", "y"}:
         box.privileged_line = node["privileged"].line
     user = node["user"]
     if user:
@@ -111,6 +120,7 @@ def _read_service(name: str, node: Node, internal: set[str]) -> Container:
             box.host_namespaces[which] = node[key].line
     networks = node["networks"]
     joined = list(networks.fields) or [item.text for item in networks.items]
+    box.networks = {name: networks.keys.get(name, networks.line) for name in joined}
     box.is_network_isolated = (bool(joined) and set(joined) <= internal) or node["network_mode"].text == "none"
     box.environment = list(_pairs(node["environment"]))
     box.mounts = [*_volumes(node["volumes"])]
@@ -121,6 +131,14 @@ def _read_service(name: str, node: Node, internal: set[str]) -> Container:
     _read_limits(box, node)
     _read_gpus(box, node)
     return box
+
+
+def _of_the_host(mount: Mount, volumes: Node) -> Mount:
+    """A mount, whose source is the host's folder where a named volume is bound to one."""
+    device = volumes.fields.get(mount.source, ABSENT)["driver_opts.device"]
+    if mount.is_host or not device.text.startswith(("/", "~", ".")):
+        return mount
+    return dataclasses.replace(mount, source=expand_compose(device.text), is_host=True)
 
 
 def _volumes(node: Node) -> Iterator[Mount]:
@@ -162,8 +180,6 @@ def _read_limits(box: Container, node: Node) -> None:
 
 def _read_gpus(box: Container, node: Node) -> None:
     asked = [*node["deploy.resources.reservations.devices"], *node["gpus"]]
-    if node["gpus"].kind == "scalar" and node["gpus"]:
-        box.gpus, box.gpus_line = ("all" if node["gpus"].text == "all" else "bounded"), node["gpus"].line
     visible = [one for one in box.environment if one.name == "NVIDIA_VISIBLE_DEVICES"]
     for one in asked:
         # The oldest form is a list of lists.
@@ -177,6 +193,8 @@ def _read_gpus(box: Container, node: Node) -> None:
             count and count.text not in {"all", "-1"}
         )
         box.gpus, box.gpus_line = ("bounded" if is_bounded else "all"), (count.line or one.line)
+    if node["gpus"].kind == "scalar" and node["gpus"]:
+        box.gpus, box.gpus_line = ("all" if node["gpus"].text == "all" else "bounded"), node["gpus"].line
     if node["runtime"].text == "nvidia" and not asked and not visible:
         box.gpus, box.gpus_line = "all", node["runtime"].line
     for device in box.devices:

@@ -54,6 +54,7 @@ class Container:
         image: reference and its line.
         user: who it runs as; ``absent``: the image decides.
         escalation_line: of what allows more privileges than the parent's; -1: they are refused.
+        networks: of compose, by name, with lines.
         public_ports: what is published to other machines, with lines.
         host_namespaces: ``network``, ``pid``, ``ipc`` with their lines.
         gpus: ``all``, ``bounded``, ``absent`` or ``none`` (none can be seen).
@@ -89,9 +90,16 @@ class Container:
     environment: list[Variable] = field(default_factory=list)
     shm: Word | None = None
     is_network_isolated: bool = False
+    networks: dict[str, int] = field(default_factory=dict)
     has_token: bool = False
     resources_line: int = 0
     security_line: int = 0
+
+    @property
+    def is_gateway(self) -> bool:
+        """Whether it runs this package's gateway, which listens with TLS or says in its policy why not."""
+        words = [posixpath.basename(word.text) for word in self.command[:2]]
+        return words == ["safe-triton", "gateway"]
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,9 @@ def _privileges(box: Container, shown: str) -> Iterator[Finding]:
             text = "runs as root unless the image says otherwise: runAsNonRoot is not true"
         yield say("run-as-root", box.user_line or box.security_line, text)
     if box.seccomp == "unconfined":
-        yield say("seccomp-unconfined", box.seccomp_line, "a kernel filter (seccomp, AppArmor) is switched off")
+        yield say(
+            "seccomp-unconfined", box.seccomp_line, "a kernel filter (seccomp, AppArmor, masked /proc) is switched off"
+        )
     elif box.seccomp == "absent" and box.origin == "kubernetes":
         text = "no seccompProfile: Kubernetes starts it without a filter unless the node says otherwise"
         yield say("seccomp-unconfined", box.security_line, text, Level.INFO)
@@ -122,6 +124,10 @@ def _mounts(box: Container, shown: str) -> Iterator[Finding]:
         if holds or (not repositories and _MODEL_FOLDER.search(target)):
             text = f"the model repository {target} is mounted writable: the server may change its own code"
             yield say("writable-model-mount", mount.line, text)
+    for variable in box.environment:
+        if variable.name in {"DOCKER_HOST", "CONTAINER_HOST", "CONTAINERD_ADDRESS"} and variable.value:
+            text = f"{variable.name} points at a container runtime: whoever reaches it is root on the host"
+            yield say("docker-socket", variable.line, text)
     for device in box.devices:
         if not re.match(r"/dev/(nvidia|infiniband|dri|kfd|fuse|null|shm)|nvidia\.com/|/dev/nv", device.text):
             yield say("host-path", device.line, f"the host's device {device.text} is passed through")
@@ -173,7 +179,7 @@ def _gpus(box: Container, shown: str) -> Iterator[Finding]:
 
 def _open(box: Container, shown: str) -> Iterator[Finding]:
     say = _Say(box, shown)
-    for port in box.public_ports:
+    for port in () if box.is_gateway else box.public_ports:
         yield say("ports-public", port.line, f"port {port.text} is published on every address of the host")
     is_open = not box.is_network_isolated and "network" not in box.host_namespaces
     if is_open and box.is_strict and not box.is_init and box.origin != "dockerfile":

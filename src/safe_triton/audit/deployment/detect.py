@@ -7,7 +7,7 @@ from typing import Literal
 
 from safe_triton.audit.deployment.words import basename
 
-Kind = Literal["compose", "kubernetes", "dockerfile", "shell", "command-line"]
+Kind = Literal["compose", "kubernetes", "dockerfile", "shell", "command-line", "yaml"]
 
 _DOCKERFILE = re.compile(r"((docker|container)file)([.-].+)?|.+\.((docker|container)file)", re.IGNORECASE)
 _OTHER = re.compile(r".+\.(py|pyi|md|rst|pbtxt|toml|ini|cfg|c|cc|h|js|ts|html|csv|ipynb|dockerignore)", re.IGNORECASE)
@@ -16,6 +16,10 @@ _WORD = re.compile(r"\btritonserver\b|\b(docker|podman|nerdctl|nvidia-docker)\b[
 _STARTS = re.compile(
     r"\s*(\w+=\S*\s+)*(\$ )?(sudo |exec |env |nohup |mpirun )?\S*(tritonserver|docker|podman|nerdctl)\s"
 )
+STARTS_A_SERVER = re.compile(
+    r"\btritonserver[\"']?[\s,\\]{1,80}(?:-[ \t]+)?[\"']?--\w|\b(?:docker|podman|nerdctl)\s+run\b[^\n]{0,400}triton"
+)
+"""A server with its first option, in a line or a list; or a container of it."""
 _COMMENT = re.compile(r"(?:\s*(?:#[^\n]*)?\n)*")
 
 
@@ -37,7 +41,9 @@ def detect(name: str, head: str) -> Kind | None:
     found = _yaml_kind(name, head)
     if found is not None:
         return found
-    return None if name.lower().endswith((".yaml", ".yml", ".json", ".tpl")) else _text_kind(name, head)
+    if name.lower().endswith((".yaml", ".yml", ".json", ".tpl")):
+        return "yaml" if STARTS_A_SERVER.search(head) else None
+    return _text_kind(name, head)
 
 
 def _yaml_kind(name: str, head: str) -> Kind | None:

@@ -15,6 +15,7 @@ from safe_triton.audit.deployment.words import MAX_TEXT_CHARS, Word, expand_dock
 MAX_INSTRUCTIONS = 10_000
 
 _HEREDOC = re.compile(r"<<-?\s*[\"']?(\w+)[\"']?")
+_FROM = re.compile(r"--from=(\S+)")
 _PAIR = re.compile(r"""([A-Za-z_][\w.-]*)=("(?:[^"\\]|\\.)*"|'[^']*'|(?:[^\s\\]|\\.)*)""", re.DOTALL)
 
 
@@ -40,7 +41,7 @@ class Stage:
     command: Instruction | None = None
     environment: list[Variable] = field(default_factory=list)
     arguments: dict[str, str] = field(default_factory=dict)
-    exposed: list[Word] = field(default_factory=list)
+    copied: list[Word] = field(default_factory=list)
 
 
 def read_instructions(text: str) -> Iterator[Instruction]:
@@ -123,6 +124,10 @@ def _apply(stage: Stage, one: Instruction, rest: str) -> None:
         if stage.base is not None and stage.command is stage.base.command:
             stage.command = None
         stage.entrypoint = one
+    elif one.word == "COPY":
+        found = _FROM.search(rest)
+        if found is not None:
+            stage.copied.append(Word(expand_dockerfile(found[1], known), one.line))
     elif one.word == "CMD":
         stage.command = one
     elif one.word == "ENV":
@@ -158,6 +163,18 @@ def _line_of(one: Instruction, word: str) -> int:
     """The line on which a word of the exec form stands."""
     at = one.rest.find(json.dumps(word))
     return one.line + (one.rest[:at].count("\n") if at > 0 else 0)
+
+
+def copied_images(stages: list[Stage]) -> Iterator[Word]:
+    """Yield the images, other than its base, from which the last stage takes files."""
+    line: Stage | None = stages[-1] if stages else None
+    while line is not None:
+        for word in line.copied:
+            stage = next((one for one in stages if word.text.lower() in {one.name, str(stages.index(one))}), None)
+            while stage is not None and stage.base is not None:
+                stage = stage.base
+            yield Word(stage.image.text, word.line) if stage is not None else word
+        line = line.base
 
 
 def read_container(stages: list[Stage]) -> Container | None:

@@ -173,7 +173,7 @@ def _read_container(node: Node, pod: Pod, volumes: dict[str, Node], used: set[st
             text = expand_kubernetes(item.text, known)
             box.command.append(Word(text, item.line + (item.style in {"|", ">"})))
     runs = any(basename(word.text) == "tritonserver" or "tritonserver " in word.text for word in box.command)
-    box.is_triton = not is_init and (runs or is_triton_image(image.text))
+    box.is_triton = not is_init and not box.is_gateway and (runs or is_triton_image(image.text))
     _read_security(box, node, pod)
     _read_resources(box, node)
     _read_mounts(box, node, volumes, used)
@@ -213,10 +213,11 @@ def _read_security(box: Container, node: Node, pod: Pod) -> None:
     marks = [
         profile,
         armor,
+        own["procMount"],
         *(value for key, value in pod.annotations.fields.items() if re.search("seccomp|apparmor", key)),
     ]
     for mark in marks:
-        if mark.text.lower() == "unconfined":
+        if mark.text.lower() in {"unconfined", "unmasked"}:
             box.seccomp, box.seccomp_line = "unconfined", mark.line
 
 

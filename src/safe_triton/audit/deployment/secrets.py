@@ -15,7 +15,7 @@ _HARMLESS_ENDS = frozenset(
     {"FILE", "PATH", "NAME", "URL", "URI", "DIR", "TTL", "TYPE", "LENGTH", "HEADER", "ENDPOINT", "REF"}
 )
 _SIZES = frozenset({"MAX", "MIN", "NUM", "COUNT", "LIMIT", "PAD", "EOS", "BOS"})
-_VALUES = re.compile(
+SECRET_VALUES = re.compile(
     r"AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|\bhf_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_-]{16,}"
     r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bnvapi-[\w-]{16,}|\bglpat-[\w-]{16,}|\bxox[abp]-[\w-]{10,}"
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
@@ -43,6 +43,6 @@ def is_literal_secret(value: str) -> bool:
 
 def is_secret(name: str, value: str) -> bool:
     """Tell whether a variable gives a secret away, by its name or by the look of its value."""
-    if _VALUES.search(value):
+    if SECRET_VALUES.search(value):
         return True
     return is_secret_name(name) and is_literal_secret(value)

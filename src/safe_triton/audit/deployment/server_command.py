@@ -170,7 +170,11 @@ def _take(command: ServerCommand, given: Given, release: str) -> None:
     if flag.instead:
         text = f"--{flag.name} is deprecated; use {flag.instead}"
         command.problems.append(Problem("deprecated-flag", given.line, text))
-    wrong = "" if given.is_unknown else what_is_wrong(flag, given.value)
+    if given.is_unknown:
+        apis = given.value.partition(":")[0] if flag.kind == "restriction" else ""
+        wrong = "" if is_unknown(apis) else _no_such_api(apis)
+    else:
+        wrong = what_is_wrong(flag, given.value)
     if wrong:
         text = f"--{flag.name}={_short(given.value)}: {wrong}"
         command.problems.append(Problem("invalid-flag-value", given.line, text))
@@ -209,7 +213,11 @@ def _wrong_restriction(value: str) -> str:
     found = _RESTRICTION.fullmatch(value)
     if found is None:
         return "not of the form API,API:HEADER=SECRET"
-    unknown = [name for name in found[1].split(",") if name not in APIS]
+    return _no_such_api(found[1])
+
+
+def _no_such_api(names: str) -> str:
+    unknown = [name for name in names.split(",") if name and name not in APIS]
     return f"no such API: {', '.join(unknown)}; there are {', '.join(APIS)}" if unknown else ""
 
 

@@ -57,6 +57,7 @@ class Script:
     heredocs: list[Heredoc] = field(default_factory=list)
     nested: list[tuple[str, int]] = field(default_factory=list)
     cut_lines: list[int] = field(default_factory=list)
+    carriage_lines: list[int] = field(default_factory=list)
     variables: dict[str, Value] = field(default_factory=dict)
 
 
@@ -124,7 +125,10 @@ class _Reader:
     def _newline(self) -> None:
         self.at += 1
         self.line += 1
-        for delimiter, strips_tabs, is_literal, reader in self._pending:
+        last = self.script.commands[-1] if self.script.commands else None
+        end = last.words[0].text if last is not None and last.line == self.line - 1 else "cat"
+        for delimiter, strips_tabs, is_literal, first in self._pending:
+            reader = end if first == "cat" else first  # cat <<END | bash
             self._heredoc(delimiter, strips_tabs=strips_tabs, is_literal=is_literal, reader=reader)
         self._pending = []
 
@@ -132,6 +136,8 @@ class _Reader:
         """Step over a backslash at the end of a line."""
         for mark in ("\\\n", "\\\r\n"):
             if self.text.startswith(mark, self.at):
+                if "\r" in mark:  # the shell would take the carriage return for an argument, and end the command
+                    self.script.carriage_lines.append(self.line)
                 self.at += len(mark)
                 self.line += 1
                 return True

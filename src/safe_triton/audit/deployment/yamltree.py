@@ -14,6 +14,8 @@ MAX_YAML_CHARS = 4 << 20
 
 MAX_DEPTH = 256
 MAX_NODES = 500_000
+MAX_UNFOLDED = 1_000_000
+"""Values that all aliases together stand for: tools that copy them run out of memory."""
 
 
 @dataclass
@@ -122,6 +124,9 @@ class _Builder:
         self._stack: list[tuple[Node, list[Node]]] = []
         self._anchors: dict[str, Node] = {}
         self._count = 0
+        self._unfolded = 0
+        self._begun: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
 
     def take(self, event: yaml.events.Event) -> None:
         """Take one event."""
@@ -142,9 +147,13 @@ class _Builder:
                 self._anchors[start.anchor] = ABSENT
             self._stack.append((node, []))
             node.text = start.anchor or ""
+            if start.anchor:
+                self._begun[id(node)] = self._count + self._unfolded
         elif name in {"SequenceEndEvent", "MappingEndEvent"}:
             node, children = self._stack.pop()
             anchor, node.text = node.text, ""
+            if anchor:
+                self._sizes[id(node)] = self._count + self._unfolded - self._begun.pop(id(node), 0)
             if node.kind == "list":
                 node.items = children
             else:
@@ -157,6 +166,9 @@ class _Builder:
                 raise YamlError(line, f"no anchor {alias.anchor}")
             if target is ABSENT:
                 raise YamlError(line, f"the anchor {alias.anchor} contains itself")
+            self._unfolded += self._sizes.get(id(target), 1)
+            if self._unfolded > MAX_UNFOLDED:
+                raise YamlError(line, f"aliases unfold to more than {MAX_UNFOLDED:,} values")
             self._add(target, None, line)
 
     def _add(self, node: Node, anchor: str | None, line: int) -> None:

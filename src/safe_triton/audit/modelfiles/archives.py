@@ -117,6 +117,8 @@ UNREADABLE = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (b"MSCF\0\0\0\0", "a cabinet file"),
+    (b"\0asm", "a WebAssembly module"),
 )
 LZ4 = b"\x04\x22\x4d\x18"
 

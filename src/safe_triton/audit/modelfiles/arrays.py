@@ -10,7 +10,7 @@ import warnings
 from typing import Any
 
 from safe_triton.audit.modelfiles.look import Look
-from safe_triton.audit.modelfiles.pickles import leading_streams, report
+from safe_triton.audit.modelfiles.pickles import check_hidden, leading_streams, report
 from safe_triton.audit.modelfiles.source import Cursor, PartSource, Source
 from safe_triton.audit.modelfiles.templates import check_template
 
@@ -142,6 +142,7 @@ def check_safetensors(source: Source, look: Look) -> None:
     rest = source.size - 8 - size - max(ends)
     if rest > 0:
         look.find("model-file-malformed", f"{rest} bytes{look.where} behind the last tensor belong to none")
+        check_hidden(source, look, source.size - rest, source.size)
 
 
 def check_gguf(source: Source, look: Look) -> None:

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from safe_triton.audit.finding import Finding, Level
-from safe_triton.audit.modelfiles import archives, arrays, keras, native, onnx, savedmodel, templates
+from safe_triton.audit.modelfiles import archives, arrays, keras, native, objects, onnx, savedmodel, templates
 from safe_triton.audit.modelfiles.look import MAX_DEPTH, Look
 from safe_triton.audit.modelfiles.pickles import PICKLE_SUFFIXES, check_hidden, check_pickles
 from safe_triton.audit.modelfiles.source import FileSource, Source
@@ -130,10 +130,13 @@ def _check_plain(source: Source, look: Look) -> bool:
 
 
 def _check_rest(source: Source, look: Look, *, pickle_end: int) -> None:
-    """Look at texts, and search what is left for streams at an offset; the data inside a pickle stay data."""
+    """Look at texts, and search for streams at an offset, also among the values of a pickle."""
     if not pickle_end and _is_text(source):
         _check_text(source, look)
+    if look.name == "keras_metadata.pb" and source.size <= MAX_TEXT_BYTES:
+        keras.check_bytes(source, look)
     if _suffix(look) not in _CODE_SUFFIXES and not look.is_torchscript:
+        check_hidden(source, look, 0, pickle_end, level=Level.WARNING)
         check_hidden(source, look, pickle_end, source.size)
 
 
@@ -162,11 +165,13 @@ def _check_text(source: Source, look: Look) -> None:
         value = templates.load_json(data)
         if isinstance(value, dict | list):
             templates.check_json(value, look)
+            objects.check_json(value, look)
             inner = value.get("model_config", value) if isinstance(value, dict) else value
             inner = templates.load_json(inner.encode()) if isinstance(inner, str) else inner
             if keras.is_config(inner):
                 keras.check_config(inner, look)
             return
+    objects.check_yaml(data, look)
     if b"saved_model_schema_version" in data or b"meta_graphs" in data or b"node {" in data or b"node_def {" in data:
         savedmodel.check_text_graph(data, look)
     elif templates.is_template(data) and suffix != "pbtxt":
@@ -267,7 +272,7 @@ def _check_name(source: Source | None, look: Look, *, is_known: bool = False) ->
             look.find("pickle-malformed", "the pickle breaks off at its beginning")
         else:
             look.find("model-file-malformed", f"named .{suffix}, but no pickle can be read in it")
-    elif suffix in {"onnx", "npy", "npz", "keras", "gguf", "safetensors", "h5", "hdf5"} or (
+    elif suffix in {"onnx", "npy", "npz", "keras", "gguf", "safetensors", "h5", "hdf5", "pt", "pth"} or (
         suffix == "pb" and look.name == "saved_model.pb"
     ):
         look.find("model-file-malformed", f"named .{suffix}, but its content is not")

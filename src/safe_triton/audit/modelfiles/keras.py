@@ -16,6 +16,10 @@ _OWN_MODULES = ("keras", "tensorflow", "tf_keras", "keras_nlp", "keras_hub", "ke
 _PLAIN_BUILTINS = frozenset(
     {"function", "str", "int", "float", "bool", "list", "dict", "tuple", "set", "NoneType", "bytes"}
 )
+_RUNNING_BUILTINS = frozenset(
+    {"exec", "eval", "compile", "open", "__import__", "getattr", "setattr", "delattr", "breakpoint", "input", "globals",
+     "locals", "vars", "exit", "quit"}
+)  # fmt: skip
 _LAMBDA = re.compile(rb'\\?"class_name\\?"\s*:\s*\\?"(?:[\w.]+>)?(Lambda|__lambda__|__typespec_code__)\\?"')
 _MODULE = re.compile(rb'\\?"module\\?"\s*:\s*\\?"([A-Za-z_][\w.]{0,100})\\?"')
 # Functions of Keras itself that download, write or load.
@@ -70,8 +74,11 @@ def check_object(value: dict[str, Any], look: Look) -> None:
         return
     root = module.partition(".")[0]
     named = config if isinstance(config, str) else name
-    if root == "builtins" and plain not in _PLAIN_BUILTINS:
-        look.find("keras-lambda", f"the configuration{look.where} names builtins.{plain[:80]}")
+    if root == "builtins" and (plain not in _PLAIN_BUILTINS or named in _RUNNING_BUILTINS):
+        look.find(
+            "keras-lambda",
+            f"the configuration{look.where} names builtins.{(named if plain == 'function' else plain)[:80]}",
+        )
     elif root in _OWN_MODULES:
         if named in _ACTING or name in _ACTING:
             look.find("keras-lambda", f"the configuration{look.where} calls {module}.{named[:80]}")

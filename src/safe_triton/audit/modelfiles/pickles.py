@@ -198,7 +198,7 @@ def dangerous(name: Global, offset: int, look: Look) -> str:
     return f"the pickle{look.where} imports {shown} (byte {offset}), which {known}"
 
 
-def report_hidden(walk: Walk, look: Look, *, is_inside: bool = False) -> bool:
+def report_hidden(walk: Walk, look: Look, *, is_inside: bool = False, level: Level | None = None) -> bool:
     """Report imports of a stream that nothing announces; only what no accident of random bytes explains.
 
     ``is_inside``: the walk starts inside a stream of lines, so that what stood on its stack is not known.
@@ -212,14 +212,17 @@ def report_hidden(walk: Walk, look: Look, *, is_inside: bool = False) -> bool:
         return False  # lines of prose read as an import, and end at the next word
     sure = [name for name in refused if is_installed_everywhere(name.module) or (walk.is_complete and not walk.problem)]
     for name in sure[:3]:
-        look.find("pickle-dangerous", dangerous(name, walk.imports[name], look))
+        look.find("pickle-dangerous", dangerous(name, walk.imports[name], look), level=level)
     if walk.is_complete and walk.strange and walk.imports:
-        look.find("pickle-dangerous", f"a pickle at byte {walk.start}{look.where} {walk.strange[0]}")
+        look.find("pickle-dangerous", f"a pickle at byte {walk.start}{look.where} {walk.strange[0]}", level=level)
     return bool(sure)
 
 
-def check_hidden(source: Source, look: Look, start: int, end: int) -> None:
-    """Look for streams at any offset of a range, as a loader that seeks would find them."""
+def check_hidden(source: Source, look: Look, start: int, end: int, *, level: Level | None = None) -> None:
+    """Look for streams at any offset of a range, as a loader that seeks would find them.
+
+    ``level``: of what is found, where the bytes are values of another pickle: harmless until somebody loads them.
+    """
     length = end - start
     if length <= 0:
         return
@@ -239,7 +242,7 @@ def check_hidden(source: Source, look: Look, start: int, end: int) -> None:
             walk = Machine(source, offset + place, limit=HIDDEN_OPCODES).run()
             limit -= walk.opcodes + 5
             is_inside = data[place - 1 : place + 1] in {b"\ni", b"(i"}
-            if report_hidden(walk, look, is_inside=is_inside):
+            if report_hidden(walk, look, is_inside=is_inside, level=level):
                 report_disguise(look)
 
 

@@ -22,6 +22,7 @@ MAX_UNKNOWN = 20
 
 _PLACE = re.compile(r"^(\d+):(\d+) : (.*)$", re.DOTALL)
 _BEFORE = re.compile(r"(\w+)\s*:?\s*\[?\s*$")
+_FIELD = re.compile(r"(?m)^[ \t]{0,40}(\w+)[ \t]{0,8}[:{<[]")
 _LONE_MINUS = re.compile(r"-[ \t\r\n]+[0-9.]")
 _BAD_ESCAPE = re.compile(r"\\(?:x[89a-fA-F][0-9a-fA-F]|[23][0-7]{2})")
 
@@ -212,7 +213,7 @@ def _judge(config: Config, fault: TreeError | None) -> None:
     from google.protobuf import text_format
 
     placeholders = _placeholders(config)
-    if placeholders:
+    if placeholders and (fault is None or _has_field(config)):
         _note_template(config, placeholders)
         return
     has_unknown = _note_unknown(config)
@@ -256,6 +257,12 @@ def _is_field(config: Config, text: str, offset: int) -> bool:
     before = _BEFORE.search(config.text[max(0, offset - 120) : offset])
     names, messages = _field_names(config.message.DESCRIPTOR)
     return text.strip("{}<> \t\n") in names and (before is None or before[1] in messages)
+
+
+def _has_field(config: Config) -> bool:
+    """Whether any field of the definition stands in the text: a page of HTML has angle brackets too."""
+    names = {each.name for each in config.message.DESCRIPTOR.fields}
+    return any(match[1] in names for match in _FIELD.finditer(config.text))
 
 
 def _field_names(descriptor: Any) -> tuple[set[str], set[str]]:

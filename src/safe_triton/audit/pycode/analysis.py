@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Analysis:
     shown: str
     repository: Path
     finder: Finder
+    parameters: Mapping[str, str] = field(default_factory=dict)
     findings: dict[tuple[str, str, int], Finding] = field(default_factory=dict)
     bls: dict[tuple[str | None, object, int, str], BlsCall] = field(default_factory=dict)
     modules: dict[str, Module] = field(default_factory=dict)
@@ -47,10 +48,19 @@ class Analysis:
     validating: set[int] = field(default_factory=set)
     # Modules that are often reached by their dictionary, and names that a missing import would bring.
     roots: tuple[str, ...] = ("os", "posix", "subprocess", "builtins", "sys", "pickle", "ctypes")
-    loose_names: frozenset[str] = frozenset({"pb_utils", "request", "requests"})
+    loose_names: frozenset[str] = frozenset(
+        {"pb_utils", "request", "requests", "os", "subprocess", "pickle", "socket", "shutil", "importlib", "ctypes"}
+        | {"marshal", "yaml", "joblib", "torch", "urllib"}
+    )
 
     def __post_init__(self) -> None:
         self.run = Interpreter(self)
+
+    @property
+    def model_name(self) -> str:
+        """The model's, where the entry file lies in a version folder."""
+        version = self.entry.absolute().parent
+        return version.parent.name if version.name.isdigit() else ""
 
     # What the interpreter asks.
 
@@ -104,8 +114,15 @@ class Analysis:
                 column=node.col_offset + 1,
             )  # fmt: skip
 
-    def check_attribute_set(self, base: Value, name: str, value: Value) -> None:
-        """Nothing to judge: attributes are judged where they are called."""
+    def check_raised(self, node: ast.Call, module: Module) -> None:
+        """Judge an exception that is made of another one's text: the backend sends it on."""
+        self.find(
+            "py-error-leak",
+            module.shown,
+            node.lineno,
+            "the text of an exception goes to the client: paths and data with it",
+            column=node.col_offset + 1,
+        )
 
     def check_entries(self, entries: list[tuple[object, Value]], node: ast.Dict, module: Module) -> None:
         """Judge a dictionary that is written out, whose entries become keywords elsewhere."""
@@ -164,8 +181,9 @@ class Analysis:
     def enter(self, place: int) -> None:
         """Call a function as the server, or nobody known, would."""
         info = self.run.functions[place]
-        if isinstance(info.node, ast.Lambda):
-            return
+        if isinstance(info.node, ast.Lambda) and info.variants:
+            return  # its callers are known
+        name = "" if isinstance(info.node, ast.Lambda) else info.node.name
         parameters = [*info.node.args.posonlyargs, *info.node.args.args]
         sdk = models.is_sdk_class(self.run, info.own_class)
         values: list[Value] = []
@@ -174,7 +192,7 @@ class Analysis:
             values.append(
                 Value(names=frozenset({"<self>"}), classes=frozenset({info.own_class}))
                 if is_receiver
-                else models.parameter(info.node.name, parameter.arg, sdk=sdk, in_class=bool(info.own_class))
+                else models.parameter(name, parameter.arg, sdk=sdk, in_class=bool(info.own_class))
             )
         defaults = len(info.node.args.defaults)
         required = len(values) - defaults
@@ -182,9 +200,9 @@ class Analysis:
         while len(values) > required and values[-1] is UNKNOWN:
             values.pop()
         keywords = {
-            parameter.arg: models.parameter(info.node.name, parameter.arg, sdk=sdk, in_class=bool(info.own_class))
+            parameter.arg: models.parameter(name, parameter.arg, sdk=sdk, in_class=bool(info.own_class))
             for parameter in info.node.args.kwonlyargs
-            if models.parameter(info.node.name, parameter.arg, sdk=sdk, in_class=bool(info.own_class)) is not UNKNOWN
+            if models.parameter(name, parameter.arg, sdk=sdk, in_class=bool(info.own_class)) is not UNKNOWN
         }
         self.has_validation = False
         try:
@@ -196,13 +214,14 @@ class Analysis:
             models.note_validation(self, place)
 
 
-def check_python(entry: Path, shown: str, repository: Path) -> PythonFacts:
+def check_python(entry: Path, shown: str, repository: Path, parameters: Mapping[str, str] | None = None) -> PythonFacts:
     """Look at a model's entry file and at every module of the repository that it imports.
 
     Args:
         entry: the file that the backend loads, usually ``<model>/<version>/model.py``.
         shown: its path in findings.
         repository: the folder that imports may be followed in.
+        parameters: of the model's configuration, which say what its code calls often enough.
 
     Returns:
         Findings and the calls of other models; a file that cannot be read or is too large gives a finding.
@@ -211,7 +230,7 @@ def check_python(entry: Path, shown: str, repository: Path) -> PythonFacts:
         Installed packages, code that another model's process runs, and what only a running program decides: a name
         read from a file is not known here. The kernel's confinement is the boundary, this is a look.
     """
-    analysis = Analysis(entry, shown, repository, Finder(entry, repository))
+    analysis = Analysis(entry, shown, repository, Finder(entry, repository), parameters or {})
     try:
         analysis.look()
     except OutOfStepsError:

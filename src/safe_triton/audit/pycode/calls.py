@@ -142,7 +142,7 @@ def indirect(
         return first if arguments else named("<globals>")
     if method in {"get", "__getitem__", "pop", "setdefault"} and (
         base.entries
-        or base.names & {"<globals>", "sys.modules", "<args>", "builtins"}
+        or base.names & {"<globals>", "sys.modules", "<args>", "<config>", "<parameters>", "builtins"}
         or base.names & set(run.analysis.roots)
     ):
         return join([expressions.item_of(run, base, first, scope), second])

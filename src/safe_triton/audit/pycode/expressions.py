@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _BUILTINS = frozenset(dir(builtins)) | {"execfile", "unicode", "long", "raw_input", "reload", "xrange", "file"}
 # Facts about data that decide nothing but sizes.
+# What gives its parts by item as well as by attribute.
+_BY_ITEM = frozenset({"ctypes.cdll", "ctypes.pydll", "ctypes.windll", "plumbum.local"})
+_CONSTANTS = {"os.sep": "/", "os.path.sep": "/", "os.pardir": "..", "os.path.pardir": "..", "os.curdir": "."}
 _MEASURES = frozenset({"shape", "size", "nbytes", "ndim", "dtype", "itemsize"})
 _PLAIN_MODULES = frozenset({"globals", "modules"})
 
@@ -66,8 +69,8 @@ def combine(operator: str, left: Value, right: Value) -> Value:
     if operator == "Add":
         begins = left.text or left.prefix
         result = replace(result, prefix=begins if isinstance(begins, str) else "")
-        if left.items is not None and right.items is not None:
-            result = replace(result, items=(*left.items, *right.items)[:MAX_ITEMS])
+        if left.items is not None or right.items is not None:
+            result = replace(result, items=(*(left.items or ()), *(right.items or ()))[:MAX_ITEMS])
     elif operator == "Mod" and isinstance(left.text, str):
         result = replace(result, prefix=left.text.partition("%")[0])
     elif operator == "BitOr":
@@ -84,6 +87,8 @@ def attribute_of(run: Interpreter, base: Value, name: str) -> Value:
         found.append(run.attribute(base, name))
     names: set[str] = set()
     for origin in base.names:
+        if f"{origin}.{name}" in _CONSTANTS:
+            found.append(constant(_CONSTANTS[f"{origin}.{name}"]))
         if origin.startswith("<") and origin.endswith(">"):
             found.append(_special(run, origin, name))
         elif name == "__dict__":
@@ -169,12 +174,29 @@ def _subscript(run: Interpreter, node: ast.Subscript, scope: Scope) -> Value:
     return item_of(run, base, key, scope)
 
 
+def _handed_in(run: Interpreter, base: Value, wanted: Any) -> Value | None:
+    """Return an item of what the server hands to ``initialize``: the model's name, its configuration's parameters."""
+    if "<args>" in base.names:
+        if wanted == "model_name" and run.analysis.model_name:
+            return constant(run.analysis.model_name)
+        if wanted == "model_config":
+            return named("<model_config>")
+        own = wanted == "model_repository"
+        return Value(is_own=own, names=frozenset({"<file>"}) if own else frozenset())
+    if "<config>" in base.names:
+        return named("<parameters>") if wanted == "parameters" else UNKNOWN
+    if "<parameters>" in base.names:
+        text = run.analysis.parameters.get(wanted) if isinstance(wanted, str) else None
+        return UNKNOWN if text is None else Value(entries=(("string_value", constant(text)),))
+    return None
+
+
 def item_of(run: Interpreter, base: Value, key: Value, scope: Scope) -> Value:
     """Return an item of a value."""
     wanted = key.constant
-    if "<args>" in base.names:
-        own = wanted == "model_repository"
-        return Value(is_own=own, names=frozenset({"<file>"}) if own else frozenset())
+    handed = _handed_in(run, base, wanted)
+    if handed is not None:
+        return handed
     found: list[Value] = []
     if isinstance(wanted, str):
         if "<globals>" in base.names and wanted == "__builtins__":
@@ -188,7 +210,8 @@ def item_of(run: Interpreter, base: Value, key: Value, scope: Scope) -> Value:
             found.append(replace(known, is_request=known.is_request or base.is_request))
         elif base.names - {"<globals>", "sys.modules"}:
             # __builtins__["eval"], os.__dict__["system"], vars(os)["system"]
-            found.append(named(*(canonical(f"{name}.{wanted}") for name in base.names if name.isidentifier())))
+            inside = [name for name in base.names if name.isidentifier() or name in _BY_ITEM]
+            found.append(named(*(canonical(f"{name}.{wanted}") for name in inside)))
             found.append(run.attribute(base, wanted) if base.classes else UNKNOWN)
     elif isinstance(wanted, int) and base.items is not None and -len(base.items) <= wanted < len(base.items):
         found.append(base.items[wanted])

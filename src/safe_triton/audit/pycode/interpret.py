@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safe_triton.audit.pycode import expressions
 from safe_triton.audit.pycode.modules import Module
 from safe_triton.audit.pycode.scopes import ClassInfo, Function, FunctionInfo, Scope, joined
+from safe_triton.audit.pycode.search_path import check_bound
 from safe_triton.audit.pycode.sinks import canonical
 from safe_triton.audit.pycode.value import UNKNOWN, Value, derived, join, named
 
@@ -83,6 +84,7 @@ class Interpreter:
                 self.assign(inner, known[place] if place < len(known) else value.parts(), scope)
         elif isinstance(target, ast.Attribute):
             base = self.evaluate(target.value, scope)
+            check_bound(self.analysis, target, base, UNKNOWN, value, scope.module)
             self.set_attribute(base, target.attr, value)
         elif isinstance(target, ast.Subscript):
             self.assign_item(target, value, scope)
@@ -91,7 +93,6 @@ class Interpreter:
 
     def set_attribute(self, base: Value, name: str, value: Value) -> None:
         """Bind an attribute of an instance or a class."""
-        self.analysis.check_attribute_set(base, name, value)
         if base.classes or "<self>" in base.names:
             self.attributes[name] = join([self.attributes.get(name, UNKNOWN), value])
 
@@ -99,6 +100,7 @@ class Interpreter:
         """Bind an item: the container may now hold it."""
         base = self.evaluate(target.value, scope)
         key = self.evaluate(target.slice, scope)
+        check_bound(self.analysis, target, base, key, value, scope.module)
         entry = (key.constant, value) if len(key.constants) == 1 else (None, value)
         changed = replace(join([base, value.flags()]), entries=(*base.entries, entry)[-128:])
         if isinstance(target.value, ast.Name):
@@ -153,6 +155,10 @@ class Interpreter:
         yield self.classes[place]
         for base in self.classes[place].bases.classes:
             yield from self.lineage(base, seen | {place})
+
+    def origins(self, value: Value) -> frozenset[str]:
+        """Return the classes outside the repository that its classes are derived from."""
+        return frozenset(name for place in value.classes for info in self.lineage(place) for name in info.bases.names)
 
     def attribute(self, base: Value, name: str) -> Value:
         """Look an attribute of an instance or class of the repository up."""
@@ -341,7 +347,10 @@ def _return(run: Interpreter, node: ast.Return, scope: Scope) -> None:
 def _function(run: Interpreter, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> None:
     value = run.define(node, scope)
     for decorator in node.decorator_list:
-        run.evaluate(decorator, scope)
+        known = run.evaluate(decorator, scope)
+        if not isinstance(decorator, ast.Call):  # @os.system is a call of it
+            call = ast.copy_location(ast.Call(decorator, [], []), decorator)
+            run.analysis.check_call(call, known, UNKNOWN, "", [value], {}, scope)
     scope.names[node.name] = value
 
 
@@ -397,7 +406,9 @@ def _global(_run: Interpreter, node: ast.Global | ast.Nonlocal, scope: Scope) ->
 
 
 def _raise(run: Interpreter, node: ast.Raise, scope: Scope) -> None:
-    run.evaluate(node.exc, scope)
+    raised = run.evaluate(node.exc, scope)
+    if raised.is_error and isinstance(node.exc, ast.Call):
+        run.analysis.check_raised(node.exc, scope.module)
     run.evaluate(node.cause, scope)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safe_triton.audit.finding import Level
-from safe_triton.audit.pycode import paths
+from safe_triton.audit.pycode import paths, search_path
 from safe_triton.audit.pycode.facts import BlsCall
 from safe_triton.audit.pycode.sinks import (
     CODE,
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 _BY_REQUEST = frozenset({SHELL, CODE, LOAD})
 _PIP = re.compile(
-    r"\b(?:pip3?(?:\.\d+)?|uv|conda|mamba|easy_install|apt|apt-get)\b.{0,80}?\b(?:install|download)\b", re.DOTALL
+    r"\b(?:pip3?(?:\.\d+)?|uv|conda|mamba|easy_install|apt|apt-get)\b.{0,80}?\b(?:install|download)\b|\beasy_install\s+\w",
+    re.DOTALL,
 )
+_INSTALLER = re.compile(r"(?:pip|ensurepip|conda|easy_install)\b")
+_DOWNLOADED = frozenset({"torch.hub.load_state_dict_from_url", "torch.utils.model_zoo.load_url"})
 _SAFE_YAML = re.compile(r"(?:C?SafeLoader|C?BaseLoader)$")
 _ERROR_SINKS = ("TritonError", "TritonModelException", "InferenceResponse")
 _INTERPRETER = re.compile(
@@ -101,7 +104,7 @@ def report(analysis: Analysis, call: Call, rule: str, message: str, *, level: Le
 
 def check_call(analysis: Analysis, call: Call) -> None:
     """Judge one call by every rule."""
-    for name in sorted(call.function.names):
+    for name in sorted(call.function.names | analysis.run.origins(call.function)):
         check_name(analysis, call, name)
     check_functions_passed(analysis, call)
     check_trust(analysis, call.keywords, call.node, call.module)
@@ -123,6 +126,8 @@ def check_call(analysis: Analysis, call: Call) -> None:
 def check_name(analysis: Analysis, call: Call, name: str) -> None:
     """Judge a call by the name of what is called."""
     rule = rule_of(name)
+    if name == "torch.hub.load" and is_local_hub(call):
+        return
     if rule is None or (name in ONLY_WITH_REQUEST_DATA and not any(map(reaches, call.all))):
         check_pip(analysis, call, name)
         return
@@ -150,8 +155,13 @@ def check_name(analysis: Analysis, call: Call, name: str) -> None:
     if reached:
         message += ", and request data reach it"
     report(analysis, call, rule, message, level=Level.ERROR if reached else None)
-    if rule == SHELL:
+    if rule in {SHELL, CODE}:
         check_pip(analysis, call, name)
+
+
+def is_local_hub(call: Call) -> bool:
+    """Tell ``torch.hub.load`` of a folder of this machine."""
+    return "local" in call.keywords.get("source", UNKNOWN).texts()
 
 
 def is_only_fed(call: Call) -> bool:
@@ -180,6 +190,11 @@ def check_pip(analysis: Analysis, call: Call, name: str) -> None:
         )
     ):
         report(analysis, call, "py-pip-install", f"{name} installs packages while the model runs")
+        return
+    if name in {"runpy.run_module", "runpy.run_path"} and _INSTALLER.match(
+        " ".join((call.argument(0) or UNKNOWN).texts())
+    ):
+        report(analysis, call, "py-pip-install", "installs packages while the model runs")
         return
     if rule_of(name) != SHELL:
         return
@@ -221,7 +236,7 @@ def is_safe_load(name: str, call: Call) -> bool:
     if name.startswith("keras."):
         if name.endswith("enable_unsafe_deserialization"):
             return False
-        return not is_false(keywords.get("safe_mode"))
+        return not is_false(keywords.get("safe_mode")) and not call.is_reached()
     if name.startswith("skops."):
         return not is_true(keywords.get("trusted")) and "unknown_types" not in keywords
     if name.endswith("Unpickler"):
@@ -402,16 +417,23 @@ def check_bls(analysis: Analysis, call: Call) -> None:
 
 
 def check_download(analysis: Analysis, call: Call) -> None:
-    """Report a model that may come from a hub."""
+    """Report a model that may come from a hub, and a hub's own code."""
+    if call.function.names & _DOWNLOADED and not is_true(call.keywords.get("weights_only")):
+        report(analysis, call, LOAD, "weights are downloaded and loaded as a pickle")
+    if "torch.hub.load" in call.function.names and not is_local_hub(call):
+        report(
+            analysis, call, "py-trust-remote-code", "torch.hub.load runs the code of the repository that it downloads"
+        )
+        return
     if call.method != "from_pretrained":
         if not any(
-            name in {"transformers.pipeline", "sentence_transformers.SentenceTransformer"}
+            name in {"transformers.pipeline", "sentence_transformers.SentenceTransformer", "datasets.load_dataset"}
             for name in call.function.names
         ):
             return
         first = call.keywords.get("model") or (call.arguments[1] if len(call.arguments) > 1 else None)
-        if any(name.startswith("sentence") for name in call.function.names):
-            first = call.argument(0, "model_name_or_path")
+        if any(name.startswith(("sentence", "datasets")) for name in call.function.names):
+            first = call.argument(0, "model_name_or_path", "path")
     else:
         first = call.argument(0, "pretrained_model_name_or_path", "repo_id")
     text = first.text if first is not None else None
@@ -422,6 +444,7 @@ def check_download(analysis: Analysis, call: Call) -> None:
 
 def check_loose(analysis: Analysis, call: Call) -> None:
     """Judge calls by what is spelled, where the receiver is not known."""
+    search_path.check_filled(analysis, call.node, call.base, call.method, call.all, call.module)
     if call.method in {"subprocess_shell", "subprocess_exec"}:
         level = Level.ERROR if call.is_reached() else None
         report(analysis, call, SHELL, f"{call.method} starts a program", level=level)
@@ -432,24 +455,19 @@ def check_loose(analysis: Analysis, call: Call) -> None:
         report(analysis, call, IMPORT, f"{call.method} runs a file as a module")
     elif call.method == "from_string" and call.is_reached():
         report(analysis, call, CODE, "a template is made from request data", level=Level.ERROR)
-    elif call.method in {"append", "insert", "extend"} and "sys.path" in call.base.names:
-        check_search_path(analysis, call)
     elif call.method in paths.WRITERS and call.arguments:
         given = call.arguments[0]
         problem = paths.judge(given, writes=True) if given.texts() or given.prefix else ""
         if problem:
             report(analysis, call, "py-file-access", f"{call.method} {problem}")
-    elif call.method == "extractall" and call.is_reached():
-        report(analysis, call, "py-file-access", "extractall writes where the request's archive says")
+    elif call.method == "extractall":
+        place = call.argument(0, "path") or UNKNOWN
+        problem = paths.judge(place, writes=True)
+        if call.base.is_request or place.is_request:
+            problem = "writes where the request's archive says"
+        if problem:
+            report(analysis, call, "py-file-access", f"extractall {problem}")
+    if is_true(call.keywords.get("shell")) and not any(rule_of(name) for name in call.function.names):
+        report(analysis, call, SHELL, "shell=True starts a shell")
     if "<chosen>" in call.function.names:
         report(analysis, call, CODE, "request data decide which function is called", level=Level.WARNING)
-
-
-def check_search_path(analysis: Analysis, call: Call) -> None:
-    """Report folders outside the model's own from which modules will be imported."""
-    for value in call.all:
-        for text in [*value.texts(), value.prefix]:
-            if paths.is_absolute(text) or paths.leaves(text):
-                report(analysis, call, IMPORT, f"modules are imported from {text[:80]!r}, outside the model's folder")
-        if value.is_request:
-            report(analysis, call, IMPORT, "modules are imported from where request data say")

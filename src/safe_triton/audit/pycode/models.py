@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from safe_triton.audit.pycode.value import UNKNOWN, Value, named
 
@@ -49,7 +49,8 @@ def check_models(analysis: Analysis, entry: Module) -> None:
     for place, info in enumerate(analysis.run.classes):
         if place == 0 or is_sdk_class(analysis.run, place):
             continue
-        execute = next((node for node in info.node.body if _is_execute(node)), None)
+        given = [analysis.run.functions[number].node for number in sorted(info.names.get("execute", UNKNOWN).functions)]
+        execute = next((node for node in given if _is_execute(node)), None)
         if execute is None or id(execute) in analysis.validating:
             continue
         if info.module is entry or info.node.name == "TritonPythonModel":
@@ -61,10 +62,8 @@ def check_models(analysis: Analysis, entry: Module) -> None:
             )
 
 
-def _is_execute(node: ast.stmt) -> bool:
-    """Tell Triton's entry point."""
+def _is_execute(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Tell a function that can be Triton's entry point."""
     return (
-        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name == "execute"
-        and len([*node.args.posonlyargs, *node.args.args]) >= 2
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and len([*node.args.posonlyargs, *node.args.args]) >= 2
     )

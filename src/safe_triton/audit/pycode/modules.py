@@ -15,6 +15,7 @@ from safe_triton.audit.pycode.value import Value
 
 MAX_SOURCE_BYTES = 4 << 20
 MAX_MODULES = 200
+MAX_ROOTS = 40  # folders in which imported modules are looked for
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # whose grammar decides
 
 
@@ -104,10 +105,12 @@ class Finder:
         self.repository = Path(os.path.realpath(repository))
         self.roots = [folder, folder.parent, repository]
 
-    def add(self, folder: Path) -> None:
-        """Take a folder that the code puts on the path."""
-        if folder not in self.roots and len(self.roots) < 20:
-            self.roots.append(folder)
+    def open(self) -> None:
+        """Take the folders below the model's own, one of which the code puts on the path."""
+        for home in self.roots[:2]:
+            for folder in (*sorted(home.glob("*/")), *sorted(home.glob("*/*/"))):
+                if folder not in self.roots and len(self.roots) < MAX_ROOTS:
+                    self.roots.append(folder)
 
     def find(self, name: str, importer: Path, level: int = 0) -> Path | None:
         """Return the file of a module, nothing when it is none of the repository's."""

@@ -111,9 +111,9 @@ def is_absolute(text: str) -> bool:
     return text.startswith(("/", "~", "\\\\")) or bool(_DRIVE.match(text))
 
 
-def leaves(text: str) -> bool:
-    """Tell a relative path that goes up."""
-    return ".." in text.replace("\\", "/").split("/")
+def leaves(text: str, *, is_own: bool = False) -> bool:
+    """Tell a relative path that goes up; from a model's version folder one step leads to the model's own folder."""
+    return text.replace("\\", "/").split("/").count("..") > is_own
 
 
 def is_write_mode(mode: Value | None) -> bool:
@@ -125,7 +125,8 @@ def is_write_mode(mode: Value | None) -> bool:
 
 def judge(path: Value, *, writes: bool) -> str:
     """Return what is wrong with an access to a path, nothing when it is the model's own affair."""
-    if path.is_scratch or any(_BUFFERS.fullmatch(name) for name in path.names):
+    is_scratch = path.is_scratch and (not path.is_request or bool(path.names & {"<scratch>", "<scratch>.name"}))
+    if is_scratch or any(_BUFFERS.fullmatch(name) for name in path.names):
         return ""
     verb = "writes" if writes else "reads"
     if path.is_request:
@@ -133,7 +134,7 @@ def judge(path: Value, *, writes: bool) -> str:
     for text in [*path.texts(), path.prefix]:
         if is_absolute(text) and text not in _HARMLESS:
             return f"{verb} {text[:80]!r}, outside the model's folder"
-        if leaves(text):
+        if leaves(text, is_own=path.is_own):
             return f"{verb} {text[:80]!r}, which leaves the folder"
     if set(path.texts()) & _HARMLESS:
         return ""

@@ -95,6 +95,8 @@ def of_builtins(function: Value, base: Value, arguments: list[Value], keywords: 
     names = function.names
     if "<self>" in names:  # a class made by type()
         return Value(names=frozenset({"<self>"}))
+    if "json.loads" in names and arguments and "<model_config>" in arguments[0].names:
+        return Value(names=frozenset({"<config>"}))
     if names & _SAFE_RESULTS:
         number = fold.function("builtins.int", arguments) if "builtins.int" in names else None
         return number or UNKNOWN
@@ -150,7 +152,10 @@ def join_path(parts: list[Value], names: frozenset[str] = frozenset()) -> Value:
             if ".." in text.replace("\\", "/").split("/") and not own:
                 prefix = prefix or text
     if own:
-        return replace(flags, is_own=True)
+        ups = sum(
+            text.replace("\\", "/").split("/").count("..") for part in parts for text in (*part.texts(), part.prefix)
+        )
+        return replace(flags, is_own=True, prefix="../" * ups)
     return replace(flags, prefix=prefix, constants=(prefix,) if known and prefix else (), is_own=own)
 
 

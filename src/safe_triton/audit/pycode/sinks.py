@@ -32,6 +32,7 @@ RENAMED: tuple[tuple[str, str], ...] = (
     ("six.moves.cPickle.", "pickle."),
     ("__builtin__.", "builtins."),
     ("six.moves.builtins.", "builtins."),
+    ("six.moves.urllib.", "urllib."),
     ("importlib.__import__", "builtins.__import__"),
     ("importlib._bootstrap.", "importlib."),
     ("importlib._bootstrap_external.", "importlib.machinery."),
@@ -48,6 +49,8 @@ RENAMED: tuple[tuple[str, str], ...] = (
     ("pathlib.PurePath", "pathlib.Path"),
     ("pathlib._local.", "pathlib."),
     ("io.open", "builtins.open"),
+    ("io.FileIO", "builtins.open"),
+    ("_io.FileIO", "builtins.open"),
     ("_io.open", "builtins.open"),
     ("codecs.open", "builtins.open"),
     ("_operator.", "operator."),
@@ -68,12 +71,14 @@ EXACT: dict[str, str] = {
     **dict.fromkeys(
         _words(
             """os.system os.popen os.popen2 os.popen3 os.popen4 os.startfile os.posix_spawn os.posix_spawnp pty.spawn
-            commands.getoutput commands.getstatusoutput popen2.popen2 popen2.popen3 platform.popen
+            commands.getoutput commands.getstatusoutput popen2.popen2 popen2.popen3 popen2.popen4 platform.popen
+            popen2.Popen3 popen2.Popen4
             _posixsubprocess.fork_exec asyncio.create_subprocess_shell asyncio.create_subprocess_exec
             asyncio.subprocess.create_subprocess_shell asyncio.subprocess.create_subprocess_exec pexpect.spawn
             pexpect.run pexpect.spawnu pexpect.popen_spawn.PopenSpawn distutils.spawn.spawn
             setuptools._distutils.spawn.spawn numpy.distutils.exec_command.exec_command invoke.run
-            invoke.Context().run fabric.Connection().run fabric.api.local fabric.api.run sh.Command plumbum.local
+            invoke.Context().run fabric.Connection().run fabric.Connection().local
+            fabric.Connection().sudo fabric.api.local fabric.api.run sh.Command plumbum.local
             paramiko.SSHClient().exec_command IPython.get_ipython().system IPython.utils.process.system
             IPython.utils.process.getoutput delegator.run envoy.run asyncio.get_event_loop().subprocess_shell
             asyncio.get_event_loop().subprocess_exec asyncio.get_running_loop().subprocess_shell
@@ -104,7 +109,7 @@ EXACT: dict[str, str] = {
             _xxsubinterpreters.run_string _interpreters.exec interpreters.Interpreter().exec
             builtins.__build_class__ jinja2.Template jinja2.Environment().from_string jinja2.environment.Template
             mako.template.Template tornado.template.Template bokeh.core.templates Cheetah.Template.Template
-            inspect.currentframe"""
+            inspect.currentframe doctest.run_docstring_examples doctest.testmod"""
         ),
         CODE,
     ),
@@ -141,7 +146,7 @@ EXACT: dict[str, str] = {
             klepto.archives.file_archive sqlitedict.SqliteDict diskcache.Cache pickleshare.PickleShareDB
             anycache.AnyCache numpy.DataSource zodbpickle.loads zodbpickle.pickle.loads kombu.serialization.loads
             copyreg.__newobj__ billiard.reduction.loads twisted.persisted.aot.unjellyFromSource
-            spacy.util.load_model_from_path quickle.loads"""
+            spacy.util.load_model_from_path quickle.loads spacy.load torch.jit.load"""
         ),
         LOAD,
     ),
@@ -204,7 +209,18 @@ EXACT: dict[str, str] = {
             aiohttp.request mlflow.set_tracking_uri wandb.init wandb.login sentry_sdk.init pycurl.Curl uvicorn.run
             flask.Flask().run fastapi.FastAPI rpyc.connect Pyro4.Proxy torch.distributed.rpc.init_rpc
             tritonclient.http.InferenceServerClient tritonclient.grpc.InferenceServerClient
-            tritonclient.grpc.aio.InferenceServerClient tritonclient.http.aio.InferenceServerClient"""
+            tritonclient.grpc.aio.InferenceServerClient tritonclient.http.aio.InferenceServerClient
+            logging.handlers.HTTPHandler logging.handlers.SysLogHandler logging.handlers.SocketHandler
+            logging.handlers.DatagramHandler logging.handlers.SMTPHandler prometheus_client.start_http_server
+            prometheus_client.push_to_gateway clickhouse_driver.Client clickhouse_connect.get_client
+            influxdb.InfluxDBClient influxdb_client.InfluxDBClient aiomysql.connect aioredis.from_url pyodbc.connect
+            cx_Oracle.connect oracledb.connect snowflake.connector.connect consul.Consul etcd3.client hvac.Client
+            docker.from_env docker.DockerClient kubernetes.config.load_incluster_config slack_sdk.WebClient
+            aiokafka.AIOKafkaProducer aio_pika.connect weaviate.Client qdrant_client.QdrantClient
+            pymilvus.connections.connect pymilvus.MilvusClient pinecone.Pinecone pinecone.init opensearchpy.OpenSearch
+            neo4j.GraphDatabase.driver motor.motor_asyncio.AsyncIOMotorClient memcache.Client
+            pymemcache.client.base.Client
+            google.cloud.bigquery.Client google.cloud.pubsub_v1.PublisherClient azure.identity.DefaultAzureCredential"""
         ),
         NETWORK,
     ),
@@ -214,7 +230,7 @@ PREFIXES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"subprocess(?:32)?\.(?:run|call|Popen|check_call|check_output|getoutput|getstatusoutput)$"), SHELL),
     (re.compile(r"os\.(?:exec[lv]p?e?|spawn[lv]p?e?)$"), SHELL),
     (re.compile(r"sh\.[a-z_]\w*$"), SHELL),
-    (re.compile(r"plumbum\.cmd\.\w+$"), SHELL),
+    (re.compile(r"plumbum\.(?:cmd|local)\.\w+$"), SHELL),
     (
         re.compile(
             r"(?:requests|httpx)\.(?:get|post|put|delete|patch|head|options|request|stream|Session|session|Client"
@@ -235,6 +251,7 @@ PREFIXES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"stable_baselines3\.(?:\w+\.)*[A-Z]\w+\.load$"), LOAD),
     (re.compile(r"(?:dill|cloudpickle|joblib|jsonpickle)\.\w*(?:load|decode|unpickl)\w*$", re.IGNORECASE), LOAD),
     (re.compile(r"mlflow\.\w+\.load_model$"), LOAD),
+    (re.compile(r"nemo\.(?:\w+\.)*restore_from$"), LOAD),
     (re.compile(r"fastai\.(?:\w+\.)*load_learner$"), LOAD),
     (re.compile(r"(?:.*\.)?load_from_checkpoint$"), LOAD),
     (re.compile(r"(?:.*\.)?LightningModule\.load_from_checkpoint$"), LOAD),
@@ -254,7 +271,7 @@ ONLY_WITH_REQUEST_DATA = frozenset(
             pandas.eval pandas.DataFrame().eval pandas.DataFrame().query asteval.Interpreter simpleeval.simple_eval
             socket.getaddrinfo socket.gethostbyname importlib.util.find_spec pkgutil.get_loader pkgutil.find_loader
             inspect.currentframe copyreg.__newobj__ RestrictedPython.compile_restricted keras.layers.deserialize
-            urllib.request.Request numpy.ctypeslib.as_array importlib.metadata.entry_points
+            urllib.request.Request numpy.ctypeslib.as_array spacy.load torch.jit.load
             sklearn.datasets._base.load_files chainer.serializers.load_npz sparse.load_npz xmlrpc.client.loads"""
     )
 )

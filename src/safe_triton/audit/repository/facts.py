@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from safe_triton.policy.gpus import GpuGroup
+
 if TYPE_CHECKING:
     from safe_triton.audit.pbtxt.parse import Config
     from safe_triton.audit.pbtxt.tree import Field
@@ -87,6 +89,10 @@ class ModelFacts:
         versions: numbers of its version folders; ``None`` when they were not looked at.
         policy: ``("latest", n)``, ``("all", 0)`` or ``("specific", versions…)``.
         calls: of other models from its Python code.
+        is_python: whether Triton's Python backend runs it.
+        gpu_groups: its instance groups.
+        group_place: of the first one; ``None`` without any.
+        parameters: ``safe_triton.…`` of its configuration, which tighten the policy.
     """
 
     name: str
@@ -101,6 +107,10 @@ class ModelFacts:
     versions: tuple[int, ...] | None = None
     policy: tuple[Any, ...] = (LATEST, 1)
     calls: tuple[Call, ...] = field(default=())
+    is_python: bool = False
+    gpu_groups: tuple[GpuGroup, ...] = ()
+    group_place: Place | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
 
     @property
     def served(self) -> frozenset[int] | None:
@@ -154,6 +164,7 @@ def read_facts(config: Config, name: str, versions: tuple[int, ...] | None, call
         calls: of other models from its Python code.
     """
     message = config.message
+    groups = config.tree.at("instance_group")
     return ModelFacts(
         name=name,
         place=_place(config, config.tree.at("name")),
@@ -167,6 +178,20 @@ def read_facts(config: Config, name: str, versions: tuple[int, ...] | None, call
         versions=versions,
         policy=version_policy(message),
         calls=calls,
+        is_python=message.backend == "python",
+        gpu_groups=_gpu_groups(message),
+        group_place=_place(config, groups) if groups else None,
+        parameters=tuple(
+            (key, value.string_value) for key, value in message.parameters.items() if key.startswith("safe_triton.")
+        ),
+    )
+
+
+def _gpu_groups(message: Any) -> tuple[GpuGroup, ...]:
+    return tuple(
+        GpuGroup(kind=group.Kind.Name(group.kind), gpus=tuple(group.gpus), count=max(group.count, 1))
+        for group in message.instance_group
+        if group.kind in group.Kind.values()
     )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from safe_triton.audit.finding import Finding, Level
+from safe_triton.audit.modelfiles.objects import is_on
+from safe_triton.audit.pbtxt.tree import ABSENT
 
 if TYPE_CHECKING:
     from safe_triton.audit.discover import ModelFolder
@@ -74,6 +76,8 @@ def _files(message: Any, tree: Field) -> Iterator[tuple[str, Field, str]]:
         for number, initial in enumerate(state.initial_state):
             where = tree.at("sequence_batching", 0, "state", index, "initial_state", number)
             yield initial.data_file, where, "data_file"
+    for index, output in enumerate(message.output):
+        yield output.label_filename, tree.at("output", index, "label_filename"), "label_filename"
     for index, name in enumerate(message.model_operations.op_library_filename):
         where = tree.at("model_operations", 0, "op_library_filename", index)
         yield name, where, "op_library_filename"
@@ -123,13 +127,18 @@ def _shell(config: Config, where: Field, what: str, value: str) -> Finding:
 
 def _parameters(config: Config) -> Iterator[Finding]:
     """Parameters that name a place outside: a model decides what it does with them."""
+    places = {each.at("key").value: each for each in reversed(config.tree.all("parameters"))}
     for key, parameter in sorted(config.message.parameters.items()):
         value = parameter.string_value
         if key == ENVIRONMENT or not value or len(value) > 4096 or "\n" in value:
             continue
-        where = config.tree.entry("parameters", key)
+        where = places.get(key, ABSENT)
         if where.is_placeholder or "://" in value:
             continue
+        if key.replace("-", "_").lower() == "trust_remote_code" and is_on(value):
+            yield config.find(
+                "py-trust-remote-code", where, f"parameter {key!r} lets a model's files bring code that runs here"
+            )
         ups = value.replace("\\", "/").split("/").count("..")
         if ups or SYSTEM.match(value):
             yield config.find(

@@ -270,6 +270,12 @@ def _sequences(config: Config) -> Iterator[Finding]:
     said = _sequence_fault(batching)
     if said:
         yield config.find("sequence-unbounded", where, said, fix="max_sequence_idle_microseconds: 5000000")
+    if batching.state and message.backend == "python":
+        yield config.find(
+            "implicit-state-ineffective",
+            where.at("state") or where,
+            f"state {batching.state[0].input_name!r}: every request of a sequence gets the initial state again",
+        )
 
 
 def _sequence_fault(batching: Any) -> str:

@@ -34,6 +34,7 @@ VALUES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a GitLab token", re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}")),
     ("a Hugging Face token", re.compile(r"\bhf_[A-Za-z0-9]{20,}")),
     ("an NVIDIA API key", re.compile(r"\bnvapi-[A-Za-z0-9_-]{20,}")),
+    ("an OpenAI or Anthropic key", re.compile(r"\bsk-(?:ant|proj|svcacct)-[A-Za-z0-9_-]{20,}")),
     (
         "an API key",
         re.compile(r"\bsk-(?:ant-|proj-|live-|test-)?[A-Za-z0-9_-]{20,}|\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}"),
@@ -56,6 +57,10 @@ ASSIGNED = re.compile(
       (?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)
     [\w.-]{0,40})
     ["']? \s{0,8} (?::=|[:=]) \s{0,8} ["']? (?P<value>[^\s"',;}]{6,200})"""
+)
+_HINT = re.compile(r"(?i)pass|secret|token|key|cred|auth|pwd")
+LITERAL = re.compile(
+    r"""\b(?P<key>[A-Za-z_]\w{1,60})["']?\s{0,4}(?:=|:)\s{0,4}(?P<quote>["'])(?P<value>[^"'\s]{8,200})(?P=quote)"""
 )
 NAMES = re.compile(
     r"(?ix)^(?:\.env(?:\.(?!example|sample|template|dist)[\w.-]+)?|[\w.-]+\.env|id_(?:rsa|dsa|ecdsa|ed25519)|\.netrc|_netrc|\.pgpass|\.my\.cnf|\.htpasswd"
@@ -148,8 +153,7 @@ def check_secret_file(name: str, folders: tuple[str, ...], data: bytes, shown: s
         data: its beginning.
         shown: its path in findings.
     """
-    is_text = data[:2] not in {b"PK", b"\x1f\x8b"} and b"\0" not in data[:512]
-    text = data.decode("utf-8", errors="replace") if is_text else ""
+    text = _text(data)
     said = ""
     for what, pattern in VALUES:
         # In source an address or header is more often an example than a secret; a token's form is its own.
@@ -163,8 +167,9 @@ def check_secret_file(name: str, folders: tuple[str, ...], data: bytes, shown: s
     elif NAMES.fullmatch(name) and not name.endswith(SOURCE):
         holds = not NEEDS_CONTENT.fullmatch(name) or _assignment(text) is not None or (not text and data)
         said = f"{name[:60]!r} is a file for secrets" if holds and data.strip() else ""
-    elif not name.endswith(SOURCE):
-        found = _assignment(text) if len(text) < 64 << 10 else None
+    elif not name.endswith(SOURCE) or name.endswith(".py"):
+        look = _literal if name.endswith(".py") else _assignment
+        found = look(text) if len(text) < 64 << 10 else None
         if found is not None:
             line = text.count("\n", 0, found.start()) + 1
             yield _file(shown, f"{found['key'][:40]!r} stands here with a value that looks like a secret", line)
@@ -173,8 +178,30 @@ def check_secret_file(name: str, folders: tuple[str, ...], data: bytes, shown: s
         yield _file(shown, said, 0)
 
 
+def _text(data: bytes) -> str:
+    """A file's text; empty when it is none."""
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return data.decode("utf-16", errors="replace")
+    is_text = data[:2] not in {b"PK", b"\x1f\x8b"} and b"\0" not in data[:512]
+    return data.decode("utf-8", errors="replace") if is_text else ""
+
+
+def _literal(text: str) -> re.Match[str] | None:
+    """The first secret that source assigns as a literal: letters and digits, which a name for one rarely has."""
+    if not _HINT.search(text):
+        return None
+    for match in LITERAL.finditer(text):
+        value = match["value"]
+        mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and "." not in value
+        if mixed and _is_secret(match["key"], value, 2.8):
+            return match
+    return None
+
+
 def _assignment(text: str) -> re.Match[str] | None:
     """The first assignment of a secret in a text."""
+    if not _HINT.search(text):
+        return None
     matches = (match for match in ASSIGNED.finditer(text) if len(match["value"]) >= 8)
     return next((match for match in matches if _is_secret(match["key"], match["value"], 2.8)), None)
 

@@ -18,6 +18,9 @@ MANY_VERSIONS = 5
 
 MAX_VERSION = (1 << 63) - 1
 
+_LEAVES = re.compile(r"^/|\.\.|\\|[^\w./-]")
+"""A file name that another rule judges."""
+
 _VERSION = re.compile(r"[1-9][0-9]*|0")
 _LIKE_A_VERSION = re.compile(
     r"\s*(?:v|ver|version|model|rev|release)?[\s_.-]*[-+]?\d+(?:[\s._-]\w+)*\s*", re.IGNORECASE
@@ -103,10 +106,13 @@ def _missing(folder: ModelFolder, config: Config) -> Iterator[Finding]:
         for number in dict.fromkeys(policy[1:]):
             if number not in numbers:
                 yield config.find("version-missing", where, f"version {number} is not on disk; there is: {have}")
-    if is_ensemble(config.message) or config.message.default_model_filename or config.message.cc_model_filenames:
+    if is_ensemble(config.message) or config.message.cc_model_filenames:
         return
     backend = config.message.backend or PLATFORMS.get(config.message.platform, "")
-    needed = NEEDS_A_FILE.get(backend)
+    named = config.message.default_model_filename
+    if named and (_LEAVES.search(named) or backend not in NEEDS_A_FILE):
+        return
+    needed = (named.split("/")[0],) if named else NEEDS_A_FILE.get(backend)
     served = served_versions(policy, numbers)
     if not served and policy[0] != "specific":
         yield config.find("version-missing", where, "version_policy latest without num_versions serves no version")

@@ -331,4 +331,16 @@ RULES: tuple[Rule, ...] = (
         cwe="CWE-506",
         reference="https://peps.python.org/pep-0552/",
     ),
+    _rule(
+        19,
+        "data-file-object",
+        Level.WARNING,
+        "A YAML or JSON file names Python objects that loaders import and call; an error where the name runs code.",
+        "yaml.load with an unsafe loader, jsonpickle and Hydra do what such a file says.",
+        "Write plain values, and read them with yaml.safe_load or json.",
+        bad=_beside("settings.yaml", "device: !!python/object/apply:os.system [id]\n"),
+        good=_beside("settings.yaml", "device: cpu\n"),
+        cwe="CWE-502",
+        reference="https://pyyaml.org/wiki/PyYAMLDocumentation",
+    ),
 )

@@ -22,6 +22,15 @@ SEQUENCE = """sequence_batching {
   ]
 }
 """
+STATE = """state [
+    {
+      input_name: "SUM_IN"
+      output_name: "SUM_OUT"
+      data_type: TYPE_INT32
+      dims: [ 1 ]
+    }
+  ]
+"""
 PLAIN = """import triton_python_backend_utils as pb_utils
 
 
@@ -177,5 +186,16 @@ RULES: tuple[Rule, ...] = (
         reference=GUIDE,
         bad=repository(CONFIG + "response_cache { enable: true }\n"),
         good=repository(),
+    ),
+    Rule(
+        name="implicit-state-ineffective",
+        code="ST225",
+        level=Level.WARNING,
+        what="A sequence's state in config.pbtxt of a Python model.",
+        why="The Python backend does not keep it: every request of a sequence gets the initial state, without a word.",
+        fix="Keep the state in the model, by correlation id, and remove state from sequence_batching.",
+        reference=GUIDE,
+        bad=repository(CONFIG + SEQUENCE.replace("control_input", STATE + "  control_input")),
+        good=repository(CONFIG + SEQUENCE),
     ),
 )

@@ -13,6 +13,7 @@ from safe_triton.audit.rules import (
     container,
     ensemble,
     filesystem,
+    gpus,
     itself,
     model_file,
     parse,
@@ -25,7 +26,7 @@ FAMILIES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
     {
         "parse": parse.RULES,
         "version": version.RULES,
-        "resources": resources.RULES,
+        "resources": (*resources.RULES, *gpus.RULES),
         "filesystem": filesystem.RULES,
         "ensemble": ensemble.RULES,
         "bls": bls.RULES,

@@ -45,6 +45,7 @@ class TestFlags:
             (f"--grpc-use-ssl=true {CERTS} --grpc-root-cert=/c/ca.crt", "tls-ineffective"),
             (f"{MUTUAL} --allow-grpc=false", "tls-ineffective"),
             ("--http-use-ssl=true", "tls-ineffective"),
+            ("'--http-restricted-api=model_repository:k=$S'", "invalid-flag-value"),
             ("--http-server-cert=/c/x", "tls-ineffective"),
             (f"--grpc-use-ssl=yes {CERTS}", "tls-ineffective"),
             (f"--grpc-use-ssl=1 {CERTS}", "tls-no-client-auth"),

@@ -205,3 +205,31 @@ class TestCompose:
     def test_first_version_without_services(self) -> None:
         """The oldest form has the services on top."""
         assert "privileged" in names(check_compose("triton:\n  image: triton\n  privileged: true\n", "c"))
+
+
+@pytest.mark.parametrize(
+    ("service", "top", "rule"),
+    [
+        ("privileged: '${PRIVILEGED:-true}'", "", "privileged"),
+        ("environment: ['DOCKER_HOST=tcp://10.0.0.1:2375']", "", "docker-socket"),
+        ("volumes: ['v:/x']", "volumes: {v: {driver_opts: {type: none, o: bind, device: /etc}}}\n", "host-path"),
+        ("networks: {host: {}}", "networks: {host: {external: true, name: host}}\n", "host-network"),
+        (
+            "gpus: all\ndeploy: {resources: {reservations: {devices: [{device_ids: ['0'], capabilities: [gpu]}]}}}",
+            "",
+            "all-gpus",
+        ),
+    ],
+)
+def test_by_another_door(service: str, top: str, rule: str) -> None:
+    """The same power through a variable, a named volume, a named network."""
+    assert rule in names(compose(service, top))
+
+
+def test_aliases_that_unfold() -> None:
+    """Aliases cost nothing here; tools that copy them end with the memory."""
+    rows = "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(9))
+    found = check_compose(f"a: &a [1, 2]\n{rows}services: {{triton: {{image: {IMAGE}}}}}\n", "c")
+    assert "yaml-parse-error" in names(found)
+    few = "x: &x {restart: always}\n" + "services:\n" + "".join(f"  s{n}: {{<<: *x, image: a}}\n" for n in range(50))
+    assert "yaml-parse-error" not in names(check_compose(few, "c"))

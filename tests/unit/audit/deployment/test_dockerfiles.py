@@ -184,3 +184,17 @@ class TestSecrets:
 def test_broken_files(text: str) -> None:
     """What is no Dockerfile is read as far as it goes."""
     rules_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("FROM {old} AS t\nFROM ubuntu\nCOPY --from=t /opt /opt\nCMD tritonserver\n", "image-outdated"),
+        ("FROM {old}\nFROM ubuntu\nCOPY --from=0 /opt /opt\n", "image-outdated"),
+        ("FROM ubuntu\nCOPY --from={old} /opt /opt\n", "image-outdated"),
+        ("FROM ubuntu\nRUN curl -H 'X: ghp_0123456789abcdefghijABCDEFGHIJ012345' https://a\n", "secrets-in-env"),
+    ],
+)
+def test_what_a_stage_takes(text: str, rule: str) -> None:
+    """A server that is copied out of an old image is that old; a token in a command stays in the history."""
+    assert rule in rules_of(text.format(old="nvcr.io/nvidia/tritonserver:23.10-py3"))

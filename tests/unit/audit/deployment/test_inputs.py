@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from safe_triton.audit import check_paths
 from safe_triton.audit.cves import TABLE_VARIABLE, cve_table
 from safe_triton.audit.deployment import check_compose, check_dockerfile, check_kubernetes, check_text, detect
 from safe_triton.audit.deployment.fixes import FIXES, fix_for
@@ -220,3 +221,41 @@ class TestExamples:
                 assert kind is not None
                 found |= {one.rule for one in check_text(kind, text, name)}
             assert (rule.name in found) is is_found
+
+
+class TestOtherYaml:
+    """Command lines in YAML and JSON that is neither compose nor Kubernetes."""
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("values.yaml", "triton:\n  args: [tritonserver, --model-repository=/m, --model-control-mode=explicit]\n"),
+            ("values.yaml", "args:\n  - tritonserver\n  - --model-control-mode=explicit\n"),
+            (
+                "ci.yml",
+                "jobs:\n  a:\n    steps:\n    - run: |\n        cd x\n        tritonserver --model-control-mode=explicit\n",
+            ),
+            ("task.json", '{"containers": [{"command": ["tritonserver", "--model-control-mode=explicit"]}]}'),
+            (
+                "user-data.yaml",
+                "runcmd:\n- docker run x/tritonserver:26.07-py3 tritonserver --model-control-mode=explicit\n",
+            ),
+        ],
+    )
+    def test_is_found(self, tmp_path: Path, name: str, text: str) -> None:
+        """Wherever they stand."""
+        (tmp_path / name).write_text(text)
+        assert "restricted-api-missing" in {found.rule for found in check_paths([tmp_path / name]).findings}
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "description: starts tritonserver and waits\n",
+            "image: {repository: nvcr.io/nvidia/tritonserver, tag: 26.07-py3}\n",
+            "steps:\n- name: tritonserver\n  run: make test\n",
+        ],
+    )
+    def test_words_are_no_commands(self, tmp_path: Path, text: str) -> None:
+        """A mention of the server starts none."""
+        (tmp_path / "a.yaml").write_text(text)
+        assert check_paths([tmp_path / "a.yaml"]).findings == ()

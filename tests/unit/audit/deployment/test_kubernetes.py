@@ -72,6 +72,7 @@ class TestKubernetes:
             ("ports: [{containerPort: 8000, hostPort: 8000}]", "ports-public"),
             ("env: [{name: API_KEY, value: hunter2}]", "secrets-in-env"),
             ("securityContext: {seccompProfile: {type: Unconfined}}", "seccomp-unconfined"),
+            ("securityContext: {procMount: Unmasked}", "seccomp-unconfined"),
             ("", "service-account-token"),
             ("", "network-not-isolated"),
             ("args: [tritonserver, --model-control-mode=explicit]", "restricted-api-missing"),

@@ -236,3 +236,23 @@ class TestFoundByFuzzing:
         start = time.monotonic()
         rules_of(text)
         assert time.monotonic() - start < 60
+
+
+class TestOtherWaysToStart:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "cat <<EOF | bash\ntritonserver --model-control-mode=explicit\nEOF\n",
+            "tmux new -d 'tritonserver --model-control-mode=explicit'\n",
+            "screen -dmS t bash -c 'tritonserver --model-control-mode=explicit'\n",
+        ],
+    )
+    def test_is_found(self, text: str) -> None:
+        """A here-document through a pipe, a terminal multiplexer."""
+        assert "restricted-api-missing" in rules_of(text)
+
+    def test_carriage_returns(self) -> None:
+        """A script with Windows' line ends: the backslash quotes the carriage return, and the command ends."""
+        text = "tritonserver --model-repository=/m \\\r\n  --grpc-use-ssl=true\r\n"
+        assert "broken-continuation" in rules_of(text)
+        assert "broken-continuation" not in rules_of(text.replace("\r", ""))

@@ -16,6 +16,7 @@ import joblib  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
+from safe_triton.audit.finding import Level
 from safe_triton.audit.modelfiles import check_file
 from tests.unit.audit.modelfiles import build
 from tests.unit.audit.modelfiles.build import SYSTEM_0, SYSTEM_2, SYSTEM_4
@@ -284,6 +285,17 @@ OTHERS: tuple[tuple[str, str, bytes, str], ...] = (
     ("rar", "m.pt", b"Rar!\x1a\x07\x00" + bytes(40), "model-file-unexamined"),
     ("bytecode", "helper.pyc", b"\xa7\r\r\n" + bytes(20), "compiled-python-in-repo"),
     ("unchecked bytecode", "helper.pyc", b"\xa7\r\r\n\x01\0\0\0" + bytes(20), "compiled-python-in-repo"),
+    (
+        "behind the tensors",
+        "m.safetensors",
+        struct.pack("<Q", 2) + b"{}" + SYSTEM_4,
+        "pickle-dangerous",
+    ),
+    ("builtins function", "m.keras", build.zipped({"config.json": b'{"class_name": "Sequential", "config": {"layers": [{"module": "builtins", "class_name": "function", "config": "exec"}]}}', "metadata.json": b"{}"}), "keras-lambda"),
+    ("metadata of a SavedModel", "keras_metadata.pb", b'\n\x40\x12\x04root*7{"class_name": "Lambda", "config": {"function": ["4wEA"]}}', "keras-lambda"),
+    ("a page instead of weights", "m.pt", b"<html>404</html>", "model-file-malformed"),
+    ("cabinet", "m.bin", b"MSCF\0\0\0\0" + bytes(60), "model-file-unexamined"),
+    ("WebAssembly", "m.bin", b"\0asm\1\0\0\0" + bytes(60), "model-file-unexamined"),
 )  # fmt: skip
 
 
@@ -362,3 +374,11 @@ def test_builtins_are_allowed_by_name(tmp_path: Path) -> None:
         "print",
         "map",
     }
+
+
+def test_a_pickle_among_the_values_of_another(tmp_path: Path) -> None:
+    """Bytes that somebody may hand to pickle next: a warning, since this stream does not do it."""
+    path = tmp_path / "m.pkl"
+    path.write_bytes(pickle.dumps({"a": SYSTEM_4, "b": [1, 2]}))
+    found = {one.rule: one.level for one in check_file(path, "m.pkl", size_bytes=path.stat().st_size)}
+    assert found["pickle-dangerous"] is Level.WARNING

@@ -320,7 +320,7 @@ FILES: tuple[tuple[str, str, str], ...] = (
     ("helper returns data", model("eval(go(x))", before="def go(t):\n    return t.decode()\n"), "!py-dynamic-code"),
     ("module level alias", model("run(x[0])", before="from os import system as run\n"), "!py-shell-exec"),
     ("module level call", "import os\nos.system('id')\n", "py-shell-exec"),
-    ("decorator", "import os\n@os.system\ndef f(): pass\n", ""),
+    ("decorator", "import os\n@os.system\ndef f(): pass\n", "py-shell-exec"),
     (
         "no validation",
         "import triton_python_backend_utils as pb\nclass TritonPythonModel:\n    def execute(self, requests):\n        return [pb.InferenceResponse([]) for r in requests]\n",
