@@ -1,0 +1,177 @@
+"""``safe_triton.client`` through the gateway of ``serve``: TLS, identities, limits; and a model that dies behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from safe_triton.client import Retries
+from safe_triton.errors import (
+    ClientAccessError,
+    ClientRateError,
+    ClientTimeoutError,
+    SafeTritonError,
+    ServerFailedError,
+    ServerNotFoundError,
+)
+from safe_triton.server.envoy_binary import locate_envoy
+from tests.triton.clients import asker, texts
+from tests.triton.gateways import Site, behind_gateway, wait_until
+
+pytestmark = pytest.mark.triton
+
+LONG_S = 60.0
+X = np.array([[1, 2]], np.float32)
+
+variants = pytest.mark.parametrize("variant", ["grpc sync", "grpc async", "http sync", "http async"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server behind the gateway, with a model that can be made to fail."""
+    try:
+        locate_envoy()
+    except ServerNotFoundError:
+        pytest.skip("needs Envoy: the extra [gateway]")
+    with behind_gateway(tmp_path_factory.mktemp("gateway"), ("steady", "steady_sdk", "victim")) as found:
+        yield found
+
+
+def through(site: Site, variant: str, identity: str = "", **options: Any) -> Any:
+    """A client of the gateway; ``alice`` has a certificate, ``bob`` a key."""
+    urls = {"grpc": f"grpcs://localhost:{site.port}", "http": f"https://localhost:{site.port}"}
+    options["ca_file"] = str(site.folder / "ca.crt")
+    if identity == "alice":
+        options["certificate_file"] = str(site.folder / "client-alice.crt")
+        options["private_key_file"] = str(site.folder / "client-alice.key")
+    elif identity:
+        options |= {"identity": identity, "api_key": options.get("api_key", site.keys.get(identity, ""))}
+    return asker(urls, variant, **options)
+
+
+@variants
+@pytest.mark.parametrize("identity", ["alice", "bob"])
+def test_passes(site: Site, variant: str, identity: str) -> None:
+    """A client certificate and an API key, over TLS, in every variant; the metadata is shown, the configuration not."""
+
+    async def run() -> None:
+        ask = through(site, variant, identity)
+        answer = await ask("infer", "steady", {"X": X}, request_id="me", timeout_s=LONG_S)
+        assert answer["Y"].tolist() == [[2, 4]]
+        assert answer.request_id == "me"
+        assert await ask("is_ready", "steady")
+        assert not (await ask("signature", "steady")).is_complete
+        if variant.startswith("http"):
+            assert len(await ask("stream", "steady", {"X": X})) == 1
+        else:  # a stream could name another model in each of its messages
+            with pytest.raises(ClientAccessError):
+                await ask("stream", "steady", {"X": X})
+        assert len((await ask("infer_rows", "steady", {"X": np.repeat(X, 20, axis=0)}, rows_per_request=8))["Y"]) == 20
+        await ask.close()
+
+    asyncio.run(run())
+
+
+@variants
+def test_refusals(site: Site, variant: str) -> None:
+    """No credential, a wrong one, another model, another authority: each has its class, and is asked for once."""
+
+    async def run() -> None:
+        stranger: dict[str, Any] = {"api_key": "x" * 40}
+        cases: list[tuple[Any, str, type[SafeTritonError], str]] = [
+            (through(site, variant), "steady", ClientAccessError, "client.access"),
+            (through(site, variant, "bob", **stranger), "steady", ClientAccessError, "client.access"),
+            (through(site, variant, "bob"), "steady_sdk", ClientAccessError, "client.access"),
+            (through(site, variant, "alice"), "none", SafeTritonError, ""),
+        ]
+        for ask, model, kind, reason in cases:
+            with pytest.raises(kind) as raised:
+                await ask("infer", model, {"X": X}, timeout_s=LONG_S)
+            assert raised.value.reason == reason or not reason
+            assert str(site.folder) not in raised.value.message
+            await ask.close()
+        ask = through(site, variant, "alice")
+        for inputs, text in (({"X": X.astype(int)}, "input.dtype: "), ({"X": np.ones((9, 2), np.float32)}, "")):
+            with pytest.raises(SafeTritonError) as raised:
+                await ask("infer", "steady", inputs, timeout_s=LONG_S)
+            assert raised.value.message.startswith(text)
+        await ask.close()
+
+    asyncio.run(run())
+
+
+@variants
+def test_another_authority(site: Site, variant: str, tmp_path: Any) -> None:
+    """Without the authority that signed the gateway's certificate nothing is sent."""
+
+    async def run() -> None:
+        protocol, kind = variant.split()
+        scheme = {"grpc": "grpcs", "http": "https"}[protocol]
+        ask = asker(
+            {protocol: f"{scheme}://localhost:{site.port}"}, f"{protocol} {kind}", identity="bob", api_key="k" * 40
+        )
+        with pytest.raises(ClientAccessError) as raised:
+            await ask("infer", "steady", {"X": X}, timeout_s=LONG_S)
+        assert raised.value.reason == "client.tls"
+        await ask.close()
+
+    asyncio.run(run())
+
+
+def reload(site: Site, role: str = "") -> None:
+    """Have the gateway take a policy in which bob's role has these further lines."""
+    before = site.row()["reloads"]
+    site.write_policy(role=role)
+    site.served.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: site.row()["reloads"] != before, site)
+
+
+def test_rate(site: Site) -> None:
+    """Above its rate an identity is told when to come back: the client waits so long, or says so."""
+
+    async def run() -> None:
+        for variant in ("grpc async", "http sync"):
+            once = through(site, variant, "bob", retries=Retries(max_attempts=1))
+            with pytest.raises(ClientRateError) as raised:  # noqa: PT012 - one of many
+                for _ in range(50):
+                    await once("infer", "steady", {"X": X}, timeout_s=LONG_S)
+            assert raised.value.retry_after_s is not None
+            patient = through(site, variant, "bob", retries=Retries(max_attempts=20))
+            for _ in range(2):
+                await patient("infer", "steady", {"X": X}, timeout_s=LONG_S)
+            await once.close()
+            await patient.close()
+
+    reload(site, role="requests_per_s = 1\nburst = 1")
+    try:
+        asyncio.run(run())
+    finally:
+        reload(site)
+
+
+def test_death_and_deadline(site: Site) -> None:
+    """A model that dies or hangs is one clear error; where it was asked for, the client waits until it is healed."""
+
+    async def run() -> None:
+        once = through(site, "grpc sync", "alice")
+        patient = through(
+            site, "http async", "alice", retries=Retries(max_attempts=20, max_delay_ms=500, after_death=True)
+        )
+        with pytest.raises(ServerFailedError, match="is not healthy"):
+            await once("infer", "victim", {"ACTION": texts("exit")}, timeout_s=LONG_S)
+        answer = await patient("infer", "victim", {"ACTION": texts("answer")}, timeout_s=LONG_S)
+        assert list(answer) == ["OUT"]
+        began_s = time.monotonic()
+        with pytest.raises(ClientTimeoutError):
+            await patient("infer", "victim", {"ACTION": texts("wait")}, timeout_s=0.3)
+        assert time.monotonic() - began_s < LONG_S
+        for ask in (once, patient):
+            await ask.close()
+
+    asyncio.run(run())
