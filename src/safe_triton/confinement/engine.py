@@ -21,7 +21,7 @@ from safe_triton.confinement import (
 )
 from safe_triton.confinement.enforcement import Enforcement, Gap, refused
 from safe_triton.confinement.entry import OneExec, Program, find_program
-from safe_triton.confinement.plan import Capabilities, ConfinementPlan, plan
+from safe_triton.confinement.plan import Capabilities, ConfinementPlan, Listening, plan
 from safe_triton.confinement.probe import probe
 from safe_triton.confinement.seccomp_profile import ABSENT, ProcessFacts, compile_rules
 from safe_triton.confinement.threads import AllThreads, Call, ThreadError
@@ -79,6 +79,7 @@ def confine_and_execute(
     environment: Mapping[str, str],
     *,
     on_enforced: Callable[[Enforcement], None] = lambda _: None,
+    listening: Listening | None = None,
 ) -> NoReturn:
     """Restrict this process and become a command, which runs under the same restrictions and can execute nothing else.
 
@@ -87,6 +88,7 @@ def confine_and_execute(
         command: program and arguments; found on the environment's ``PATH``.
         environment: the command's whole environment.
         on_enforced: called with the report before the command starts, already restricted.
+        listening: where the command may accept connections; ``None``: nowhere.
 
     Raises:
         ConfinementError: as :func:`confine`; no such program.
@@ -96,7 +98,7 @@ def confine_and_execute(
     if not policy.executable_memory:
         raise refused("confinement.executable_memory", _EXECUTION)
     execution = OneExec()
-    on_enforced(_confine(policy, (), (program, execution)))
+    on_enforced(_confine(policy, (), (program, execution), listening=listening))
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     execution.run(program, environment)
 
@@ -106,6 +108,7 @@ def _confine(
     keep: Collection[int],
     entry: tuple[Program, OneExec] | None,
     held: SandboxPolicy | None = None,
+    listening: Listening | None = None,
 ) -> Enforcement:
     started = time.perf_counter()
     resolved = policy.resolve({})
@@ -113,7 +116,7 @@ def _confine(
         capabilities = probe(python=None if held is None else ())
     except OSError:
         raise refused("confinement.proc", "no /proc here, so nothing could be verified") from None
-    planned = plan(resolved, capabilities, programs=entry[0].files if entry else ())
+    planned = plan(resolved, capabilities, programs=entry[0].files if entry else (), listening=listening)
     essential = [gap for gap in planned.gaps if gap.is_essential]
     if essential and policy.enforcement == "required":
         raise ConfinementError(str(essential[0]), reason=essential[0].reason)
@@ -138,6 +141,7 @@ class _Application:
     def run(self, keep: Collection[int], execution: OneExec | None) -> Enforcement:
         """Apply and verify."""
         planned = self._plan
+        is_first_filter = not verify.has_filter()
         if not planned.policy.executable_memory:
             _libc.preload("libgcc_s.so.1")  # glibc loads it when a thread is cancelled or exits, and aborts without it
         ruleset = self._step("landlock.files", self._open_ruleset) if planned.landlock else None
@@ -152,7 +156,7 @@ class _Application:
                 self._step("seccomp", lambda: self._filter(execution))
             self._step("no_new_privs", lambda: self._check_threads(everywhere))
         if planned.has_seccomp:
-            attempts = verify.attempts(planned.policy, self._capabilities.machine)
+            attempts = verify.attempts(planned.policy, self._capabilities.machine, is_first_filter=is_first_filter)
             self._step("seccomp", lambda: _require(verify.check_attempts(attempts)))
         if execution is None:  # execve would reset it
             privileges.set_undumpable()
@@ -233,6 +237,7 @@ class _Application:
             parent_pid=os.getppid(),
             has_truncate_right=self._plan.has_truncate_right,
             exec_addresses=execution.addresses if execution else None,
+            listens=self._plan.listens,
         )
         rules = compile_rules(self._plan.policy, facts)
         seccomp.install(bpf.pack(bpf.compile_filter(rules, ABSENT, self._capabilities.machine)))
@@ -242,7 +247,7 @@ class _Application:
 
     def _check_files(self) -> None:
         _require(verify.check_files(verify.ungranted_path(self._plan.grants)))
-        if self._plan.policy.network and self._plan.landlock and self._plan.landlock.connect_ports:
+        if self._plan.landlock and (self._plan.landlock.connect_ports or self._plan.landlock.bind_ports):
             self._effective.append("landlock.ports")
 
 

@@ -9,6 +9,7 @@ import sysconfig
 from dataclasses import dataclass
 
 from safe_triton.confinement import landlock_abi as rights
+from safe_triton.confinement.devices import device_path
 from safe_triton.policy.sandbox import SandboxPolicy
 
 
@@ -82,6 +83,7 @@ GPU_SHARED: tuple[str, ...] = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia
 GPU_READ: tuple[str, ...] = (
     "/usr/local/nvidia",  # where container runtimes put the driver's libraries
     "/proc/driver/nvidia",
+    "/proc/driver/nvidia-caps",  # which file stands for which slice
     "/sys/bus/pci/devices",
     "/sys/module/nvidia",
     "/proc/devices",
@@ -139,7 +141,7 @@ def compile_grants(
     if policy.processes:
         grants += [Grant(path, read) for path in PROGRAMS]
     if policy.gpu_ids:
-        devices = (*GPU_SHARED, *(f"/dev/nvidia{index}" for index in policy.gpu_ids))
+        devices = (*GPU_SHARED, *(device_path(file) for file in policy.gpu_ids))
         grants += [Grant(path, rights.DEVICE) for path in devices]
         grants += [Grant(path, rights.READ) for path in GPU_READ]
         grants += [Grant(path, rights.WRITE_FILE | rights.TRUNCATE) for path in GPU_THREADS]

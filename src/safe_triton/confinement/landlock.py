@@ -30,6 +30,7 @@ class LandlockPlan:
         scopes: scopes that end at this process.
         grants: exceptions for paths.
         connect_ports: TCP ports that may be connected to.
+        bind_ports: TCP ports that may be listened on.
         flags: for ``landlock_restrict_self``.
     """
 
@@ -40,6 +41,7 @@ class LandlockPlan:
     grants: tuple[Grant, ...]
     connect_ports: tuple[int, ...]
     flags: int
+    bind_ports: tuple[int, ...] = ()
 
 
 def probe() -> tuple[int, str]:
@@ -62,13 +64,19 @@ def probe_errata() -> int:
         return 0
 
 
-def plan(version: int, grants: tuple[Grant, ...], connect_ports: tuple[int, ...] | None) -> LandlockPlan:
+def plan(
+    version: int,
+    grants: tuple[Grant, ...],
+    connect_ports: tuple[int, ...] | None,
+    bind_ports: tuple[int, ...] = (),
+) -> LandlockPlan:
     """Return the strictest ruleset that an ABI offers; pure.
 
     Args:
         version: the kernel's ABI, at least 1.
         grants: paths with all the rights they should have; those that the ABI does not know are left out.
         connect_ports: TCP ports to allow; ``None`` leaves connecting to other mechanisms.
+        bind_ports: TCP ports to listen on.
     """
     known = rights.abi(version)
     network = known.network if connect_ports is not None else known.network & ~rights.NET_CONNECT_TCP
@@ -80,6 +88,7 @@ def plan(version: int, grants: tuple[Grant, ...], connect_ports: tuple[int, ...]
         grants=tuple(Grant(grant.path, grant.access & known.files, grant.is_required) for grant in grants),
         connect_ports=connect_ports or () if network & rights.NET_CONNECT_TCP else (),
         flags=rights.RESTRICT_ALL_THREADS if known.has_thread_sync else 0,
+        bind_ports=bind_ports if network & rights.NET_BIND_TCP else (),
     )
 
 
@@ -100,9 +109,9 @@ def open_ruleset(plan: LandlockPlan) -> int:
     try:
         for grant in plan.grants:
             _add_path(ruleset, grant)
-        for port in plan.connect_ports:
-            rule = struct.pack("=QQ", rights.NET_CONNECT_TCP, port)
-            _call("landlock_add_rule", ruleset, _RULE_NET_PORT, rule, 0)
+        for right, ports in ((rights.NET_CONNECT_TCP, plan.connect_ports), (rights.NET_BIND_TCP, plan.bind_ports)):
+            for port in ports:
+                _call("landlock_add_rule", ruleset, _RULE_NET_PORT, struct.pack("=QQ", right, port), 0)
     except BaseException:
         os.close(ruleset)
         raise

@@ -40,6 +40,8 @@ READ = READ_FILE | READ_DIR
 # No links, devices, pipes and sockets: other processes that find one in a writable folder could be led astray.
 WRITE = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | REFER | TRUNCATE
 DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV
+# One process's sockets in a folder of its own, which nobody else enters.
+SOCKETS = READ | MAKE_SOCK | REMOVE_FILE | RESOLVE_UNIX
 
 _FIRST = (1 << 13) - 1
 

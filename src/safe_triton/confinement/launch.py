@@ -207,6 +207,7 @@ def policy_to_plain(policy: SandboxPolicy) -> dict[str, Any]:
         "gpu_ids": policy.gpu_ids,
         "scratch_bytes": _limit_to_plain(policy.scratch_bytes),
         "resources": {name: _limit_to_plain(value) for name, value in resources.items()},
+        "gpu_memory_percent": policy.resources.gpu_memory_percent,
         "enforcement": policy.enforcement,
     }
 
@@ -223,7 +224,7 @@ def policy_from_plain(plain: Mapping[str, Any]) -> SandboxPolicy:
         executable_memory=plain["executable_memory"],
         gpu_ids=plain["gpu_ids"],
         scratch_bytes=_limit_from_plain(plain["scratch_bytes"]),
-        resources=ResourceLimits(**resources),
+        resources=ResourceLimits(**resources, gpu_memory_percent=plain["gpu_memory_percent"]),
         enforcement=plain["enforcement"],
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from safe_triton.confinement import landlock, rlimits, threads
+from safe_triton.confinement import landlock_abi as rights
 from safe_triton.confinement.bpf import AUDIT_ARCH
 from safe_triton.confinement.enforcement import Gap
 from safe_triton.confinement.grants import Grant, compile_grants
@@ -15,6 +16,19 @@ from safe_triton.policy.sandbox import SandboxPolicy
 
 _NETWORK_ABI = 4
 _TRUNCATE_ABI = 3
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What a program that serves may do beyond its policy, which grants only outgoing connections. Never a model.
+
+    Args:
+        ports: TCP ports to listen on.
+        folder: absolute; it makes its UNIX sockets there.
+    """
+
+    ports: tuple[int, ...]
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,7 @@ class ConfinementPlan:
         has_seccomp: whether a filter is installed.
         has_truncate_right: whether Landlock decides about ``truncate``.
         rlimits: limits to set.
+        listens: whether it may accept connections.
     """
 
     policy: SandboxPolicy
@@ -69,22 +84,32 @@ class ConfinementPlan:
     has_seccomp: bool
     has_truncate_right: bool
     rlimits: tuple[Rlimit, ...]
+    listens: bool = False
 
 
-def plan(policy: SandboxPolicy, capabilities: Capabilities, *, programs: tuple[str, ...] = ()) -> ConfinementPlan:
+def plan(
+    policy: SandboxPolicy,
+    capabilities: Capabilities,
+    *,
+    programs: tuple[str, ...] = (),
+    listening: Listening | None = None,
+) -> ConfinementPlan:
     """Return the strictest confinement that ``policy`` asks for and ``capabilities`` allow; pure.
 
     Args:
         policy: with placeholders filled in.
         capabilities: what the kernel has.
         programs: files that will be executed once.
+        listening: what it may serve on; ``None``: nothing.
     """
     grants = compile_grants(policy, capabilities.python, programs=programs)
+    if listening is not None:
+        grants = (*grants, Grant(listening.folder, rights.SOCKETS, is_required=True))
     limits = rlimits.plan(policy.resources, capabilities.limits, has_gpus=bool(policy.gpu_ids))
     ports = None if policy.network and policy.network.to == "any" else () if not policy.network else _ports(policy)
     has_machine = capabilities.machine in AUDIT_ARCH
     abi = capabilities.landlock_abi if has_machine else 0
-    files = landlock.plan(abi, grants, ports) if abi else None
+    files = landlock.plan(abi, grants, ports, listening.ports if listening else ()) if abi else None
     return ConfinementPlan(
         policy=policy,
         requested=(
@@ -92,17 +117,18 @@ def plan(policy: SandboxPolicy, capabilities: Capabilities, *, programs: tuple[s
             "capabilities",
             "seccomp",
             "landlock.files",
-            *(("landlock.ports",) if ports else ()),
+            *(("landlock.ports",) if ports or listening else ()),
             "descriptors",
             "umask",
             *(limit.mechanism for limit in limits),
         ),
-        gaps=tuple(_gaps(policy, capabilities, limits)),
+        gaps=tuple(_gaps(policy, capabilities, limits, listens=listening is not None)),
         grants=grants,
         landlock=files,
         has_seccomp=has_machine and not capabilities.seccomp_missing,
         has_truncate_right=files is not None and files.abi >= _TRUNCATE_ABI,
         rlimits=limits,
+        listens=listening is not None,
     )
 
 
@@ -110,7 +136,7 @@ def _ports(policy: SandboxPolicy) -> tuple[int, ...]:
     return policy.network.to if policy.network and policy.network.to != "any" else ()
 
 
-def _gaps(policy: SandboxPolicy, capabilities: Capabilities, limits: tuple[Rlimit, ...]) -> list[Gap]:
+def _gaps(policy: SandboxPolicy, capabilities: Capabilities, limits: tuple[Rlimit, ...], *, listens: bool) -> list[Gap]:
     """What will not hold, each with its fix."""
     if capabilities.machine not in AUDIT_ARCH:
         detail = f"no confinement for {capabilities.machine}"
@@ -119,7 +145,7 @@ def _gaps(policy: SandboxPolicy, capabilities: Capabilities, limits: tuple[Rlimi
     if not capabilities.landlock_abi:
         fix = "use Linux 5.13 or later with landlock in the lsm= list"
         gaps.append(Gap("landlock.files", "confinement.landlock", capabilities.landlock_missing, fix))
-    elif _ports(policy) and capabilities.landlock_abi < _NETWORK_ABI:
+    elif (_ports(policy) or listens) and capabilities.landlock_abi < _NETWORK_ABI:
         detail = f"Landlock ABI {capabilities.landlock_abi} cannot compare TCP ports"
         gaps.append(Gap("landlock.ports", "confinement.landlock_ports", detail, "use Linux 6.7 or later"))
     if capabilities.seccomp_missing:

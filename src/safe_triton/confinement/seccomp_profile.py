@@ -45,12 +45,14 @@ class ProcessFacts:
         parent_pid: the only other process whose existence may be tested; Triton's stub does so all the time.
         has_truncate_right: whether Landlock covers ``truncate`` (ABI 3).
         exec_addresses: the only arguments that ``execve`` accepts, see ``entry``; ``None`` allows no ``execve``.
+        listens: whether it may accept connections; Landlock decides on which ports.
     """
 
     pid: int
     parent_pid: int
     has_truncate_right: bool
     exec_addresses: tuple[int, int, int] | None = None
+    listens: bool = False
 
 
 FREE: frozenset[str] = frozenset(
@@ -115,6 +117,7 @@ _SOCKET_OPTIONS = (2, 4, 7, 8, 9, 13, 16, 20, 21)
 # TCP: NODELAY KEEPIDLE KEEPINTVL KEEPCNT QUICKACK USER_TIMEOUT; no upper-layer protocols
 _TCP_OPTIONS = (1, 4, 5, 6, 12, 18)
 _IPV6_V6ONLY = 26
+_SO_REUSEPORT = 15
 
 
 def any_of(argument: int, values: tuple[int, ...]) -> Alternatives:
@@ -158,6 +161,8 @@ def compile_rules(policy: SandboxPolicy, facts: ProcessFacts) -> Rules:
         rules["execve"] = (tuple(Check(index, value, wide=True) for index, value in enumerate(facts.exec_addresses)),)
     if policy.network:
         rules |= _network_rules(policy, rules["setsockopt"])
+    if facts.listens:
+        rules |= _listening_rules(rules)
     if policy.processes:
         rules |= {
             "clone": ((Check(0, 0, _CLONE_NAMESPACES),),),
@@ -194,6 +199,20 @@ def _memory_rules(is_executable_allowed: bool) -> dict[str, Alternatives]:
     if is_executable_allowed:
         return {"mmap": ALWAYS, "mprotect": ALWAYS}
     return {name: ((Check(2, 0, _PROT_EXEC),),) for name in ("mmap", "mprotect")}
+
+
+def _listening_rules(rules: Rules) -> Rules:
+    """What a gateway calls beside a client of the network: named UNIX sockets of its own, and watching its files."""
+    return {
+        **dict.fromkeys(
+            ("bind", "listen", "accept4", "inotify_init1", "inotify_add_watch", "inotify_rm_watch", "mincore"), ALWAYS
+        ),
+        "socket": (
+            *rules.get("socket", ()),
+            (Check(0, _AF_UNIX), Check(1, _SOCK_STREAM, _SOCK_TYPE_MASK), Check(2, 0)),
+        ),
+        "setsockopt": (*rules["setsockopt"], (Check(1, 1), Check(2, _SO_REUSEPORT))),
+    }
 
 
 def _gpu_rules(rules: Rules) -> Rules:

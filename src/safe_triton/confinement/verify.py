@@ -18,6 +18,7 @@ from safe_triton.confinement.threads import Call
 from safe_triton.policy.sandbox import SandboxPolicy
 
 _ROOT = bytearray(b"/\0")
+_PR_GET_SECCOMP = 21  # include/uapi/linux/prctl.h
 _UNGRANTED = ("/", "/proc/self/environ", "/etc/passwd", "/var")
 
 
@@ -53,8 +54,15 @@ def root_call(grants: tuple[Grant, ...]) -> tuple[Call, ...]:
     return (Call("listing /", (number, at_cwd, _libc.address_of(_ROOT), flags, 0), expected=-errno.EACCES),)
 
 
-def attempts(policy: SandboxPolicy, machine: str) -> tuple[Attempt, ...]:
-    """Return one forbidden call of each kind that seccomp has to refuse under ``policy``; pure."""
+def attempts(policy: SandboxPolicy, machine: str, *, is_first_filter: bool = True) -> tuple[Attempt, ...]:
+    """Return one forbidden call of each kind that seccomp has to refuse under ``policy``; pure.
+
+    Args:
+        policy: what the process may touch.
+        machine: as ``os.uname`` names it.
+        is_first_filter: whether no other filter was there before. One that knows no x32, as systemd's with
+            ``SystemCallArchitectures=native``, ends the process for a call of it, instead of refusing it.
+    """
 
     def attempt(what: str, name: str, *arguments: int | bytes) -> tuple[Attempt, ...]:
         number = number_of(name, machine)
@@ -84,9 +92,17 @@ def attempts(policy: SandboxPolicy, machine: str) -> tuple[Attempt, ...]:
         found += attempt("a program", "execve", 0, 0, 0)
     if not policy.executable_memory:
         found += attempt("executable memory", "mprotect", 0, 0, 4)
-    if machine == "x86_64":
+    if machine == "x86_64" and is_first_filter:
         found.append(Attempt("x32", 0x4000_0000 + NUMBERS["getpid"][0], (), errno.EPERM))
     return tuple(found)
+
+
+def has_filter() -> bool:
+    """Tell whether a seccomp filter holds for this thread already."""
+    try:
+        return _libc.syscall(number_of("prctl", os.uname().machine) or 0, _PR_GET_SECCOMP, 0, 0, 0, 0) != 0
+    except OSError:
+        return True  # one that does not tell
 
 
 def check_attempts(found: tuple[Attempt, ...]) -> list[str]:

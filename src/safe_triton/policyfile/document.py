@@ -7,8 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.json_schema import GenerateJsonSchema
 
+from safe_triton.policy.bls import BlsGrants
 from safe_triton.policy.limits import Limits
 from safe_triton.policy.sandbox import SandboxPolicy
+from safe_triton.policyfile.deploy_tables import DeployPolicy
+from safe_triton.policyfile.gateway_tables import GatewayPolicy
 from safe_triton.policyfile.mirror import MIRRORED, Mirrored, Table
 from safe_triton.policyfile.tables import AuditPolicy, ServerPolicy, SupervisionPolicy
 from safe_triton.unsafe import AllowAutoComplete
@@ -29,6 +32,10 @@ class ModelTable(Table):
         default_factory=SandboxPolicy, description="what its processes may touch"
     )
     protect: bool = Field(False, description="serve an unmodified model under the SDK's checks")
+    outputs: Literal["warn", "refuse"] = Field(
+        "warn", description="of a protected model: what becomes of outputs that break config.pbtxt"
+    )
+    bls: Annotated[BlsGrants, MIRRORED] = Field(default_factory=BlsGrants, description="which models it may call")
     auto_complete: Annotated[AutoComplete, MIRRORED] = Field(
         False, description="let the model complete its own configuration; by default none may"
     )
@@ -49,6 +56,8 @@ class Document(Table):
     server: ServerPolicy = Field(default_factory=ServerPolicy)
     supervision: SupervisionPolicy = Field(default_factory=SupervisionPolicy)
     audit: AuditPolicy = Field(default_factory=AuditPolicy)
+    deploy: DeployPolicy = Field(default_factory=DeployPolicy)
+    gateway: GatewayPolicy | None = Field(None, description="Envoy in front of Triton; none without it")
     defaults: DefaultsTable = Field(default_factory=lambda: DefaultsTable.model_validate({}))
     models: dict[Annotated[str, Field(min_length=1)], ModelTable] = Field(
         default_factory=dict, description="tables by model name"
@@ -60,6 +69,15 @@ class _Schema(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
+
+    def nullable_schema(self, schema: Any) -> dict[str, Any]:
+        """What may be left out: TOML has no null."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        """A default that can be written down."""
+        can_be_written = schema.get("default", 0) is not None
+        return super().default_schema(schema) if can_be_written else self.generate_inner(schema["schema"])
 
 
 def json_schema() -> dict[str, Any]:

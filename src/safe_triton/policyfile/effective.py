@@ -11,9 +11,13 @@ from typing import Any, Literal, TypeVar
 
 from safe_triton._declared import Declaration
 from safe_triton.errors import PolicyError
+from safe_triton.policy.bls import BlsGrants
 from safe_triton.policy.limits import InputLimits, Limits, OutputLimits, ParameterLimits
 from safe_triton.policy.sandbox import SandboxPolicy
+from safe_triton.policyfile.deploy_tables import DeployPolicy
 from safe_triton.policyfile.document import Document
+from safe_triton.policyfile.gateway_checks import ALL_MODELS
+from safe_triton.policyfile.gateway_tables import GatewayPolicy
 from safe_triton.policyfile.positions import Place
 from safe_triton.policyfile.problems import dotted, nearest
 from safe_triton.policyfile.tables import AuditPolicy, ServerPolicy, SupervisionPolicy
@@ -23,7 +27,7 @@ D = TypeVar("D", bound=Declaration)
 
 DEFAULT = "default"
 CONFIG = "config.pbtxt"
-PARTS = ("limits", "sandbox", "protect", "auto_complete")
+PARTS = ("limits", "sandbox", "protect", "outputs", "bls", "auto_complete")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class ModelPolicy:
         limits: what its requests may hold and how long it may take; ``declared`` has only what was written down.
         sandbox: what its processes may touch.
         protect: serve it under the SDK's checks although its class does not ask for them.
+        outputs: whether a protected model's outputs that break config.pbtxt are passed, and counted, or refused.
+        bls: which models it may call.
         auto_complete: whether it may complete its own configuration.
         sources: where each value comes from, by dotted name: ``default``, ``safe-triton.toml:12``, ``config.pbtxt``.
 
@@ -44,6 +50,8 @@ class ModelPolicy:
     limits: Limits = dataclasses.field(default_factory=Limits)
     sandbox: SandboxPolicy = dataclasses.field(default_factory=SandboxPolicy)
     protect: bool = False
+    outputs: Literal["warn", "refuse"] = "warn"
+    bls: BlsGrants = dataclasses.field(default_factory=BlsGrants)
     auto_complete: AllowAutoComplete | Literal[False] = False
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -61,18 +69,23 @@ class OperatorPolicy:
         server: how tritonserver listens, starts, stops and logs.
         supervision: what is done about a model that dies or hangs.
         audit: what the checks report.
+        gateway: Envoy in front of Triton; ``None`` for none.
         defaults: what holds for a model without a table of its own.
         models: what holds for the models that have one.
         lines: the line of each model's table.
+        gateway_lines: the line of everything that is written below ``[gateway]``, by its place there.
     """
 
     path: str = ""
     server: ServerPolicy = dataclasses.field(default_factory=ServerPolicy)
     supervision: SupervisionPolicy = dataclasses.field(default_factory=SupervisionPolicy)
     audit: AuditPolicy = dataclasses.field(default_factory=AuditPolicy)
+    deploy: DeployPolicy = dataclasses.field(default_factory=DeployPolicy)
+    gateway: GatewayPolicy | None = None
     defaults: ModelPolicy = dataclasses.field(default_factory=ModelPolicy)
     models: Mapping[str, ModelPolicy] = dataclasses.field(default_factory=dict)
     lines: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    gateway_lines: Mapping[Place, int] = dataclasses.field(default_factory=dict)
 
     def model(self, name: str, parameters: Mapping[str, str] | None = None) -> ModelPolicy:
         """Return what holds for a model.
@@ -90,7 +103,7 @@ class OperatorPolicy:
         return tightened(found, name, parameters) if parameters else found
 
     def check_models(self, names: Iterable[str]) -> None:
-        """Reject a table for a model that is not there: a misspelt name would leave the model on the defaults.
+        """Reject what is said of a model that is not there: a misspelt name would leave the model on the defaults.
 
         Args:
             names: the models that are.
@@ -101,11 +114,20 @@ class OperatorPolicy:
         known = sorted(names)
         for name in self.models:
             if name not in known:
-                where = f"{self.path}:{self.lines[name]}: {dotted(('models', name))}"
-                raise PolicyError(
-                    f"policy.unknown_model: {where}: no model of that name{nearest(name, known)}",
-                    reason="policy.unknown_model",
-                )
+                raise self._unknown_model(("models", name), self.lines[name], name, known)
+        for place, name in _models_of(self.gateway):
+            if name not in known:
+                raise self._unknown_model(("gateway", *place), self.gateway_line(place), name, known)
+
+    def gateway_line(self, place: Place) -> int:
+        """Return the line of a place below ``[gateway]``, or of the nearest table around it."""
+        while place and place not in self.gateway_lines:
+            place = place[:-1]
+        return self.gateway_lines.get(place, 1)
+
+    def _unknown_model(self, place: Place, line: int, name: str, known: list[str]) -> PolicyError:
+        text = f"{self.path}:{line}: {dotted(place)}: no model of that name{nearest(name, known)}"
+        return PolicyError(f"policy.unknown_model: {text}", reason="policy.unknown_model")
 
 
 def compile_policy(document: Document, path: str, lines: Mapping[Place, int]) -> OperatorPolicy:
@@ -143,10 +165,25 @@ def compile_policy(document: Document, path: str, lines: Mapping[Place, int]) ->
         server=document.server,
         supervision=document.supervision,
         audit=document.audit,
+        deploy=document.deploy,
+        gateway=document.gateway,
         defaults=compiled(general, ("defaults",)),
         models=MappingProxyType(models),
         lines=MappingProxyType({name: lines[("models", name)] for name in models}),
+        gateway_lines=MappingProxyType({place[1:]: line for place, line in lines.items() if place[:1] == ("gateway",)}),
     )
+
+
+def _models_of(gateway: GatewayPolicy | None) -> Iterator[tuple[Place, str]]:
+    """Every model that the gateway's tables name, with its place below ``[gateway]``."""
+    if gateway is None:
+        return
+    for name in gateway.models:
+        yield ("models", name), name
+    for role, table in gateway.roles.items():
+        for index, name in enumerate(table.models):
+            if name != ALL_MODELS:
+                yield ("roles", role, "models", index), name
 
 
 def overlaid(base: D, more: D) -> D:
@@ -175,7 +212,7 @@ def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
             if not inner:
                 yield here, inner
             for key, rule in inner.items():
-                yield from leaves(rule, (*here, key))
+                yield from leaves(rule, (*here, key)) if _is_table(rule) else (((*here, key), rule),)
         elif not isinstance(inner, Mapping):
             yield here, inner
 

@@ -20,15 +20,22 @@ from safe_triton.errors import PolicyError
 from safe_triton.policy.defaults import DEFAULTS, DefaultLimit
 from safe_triton.policy.limits import InputLimits, Limits, OutputLimits, ScalarType
 from safe_triton.policy.passed_on import to_plain
-from safe_triton.policy.sandbox import PLACEHOLDERS, RESOURCE_DEFAULTS, SCRATCH_DEFAULT, ResourceLimits, SandboxPolicy
+from safe_triton.policy.sandbox import (
+    GPU_PERCENT_DEFAULT,
+    PLACEHOLDERS,
+    RESOURCE_DEFAULTS,
+    SCRATCH_DEFAULT,
+    ResourceLimits,
+    SandboxPolicy,
+)
 from safe_triton.unsafe import Unlimited
 
-NOT_IN_TOML: Mapping[type, frozenset[str]] = {InputLimits: frozenset({"schema"})}
-"""Fields that only Python can hold: a pydantic model class."""
+NOT_IN_TOML: Mapping[type, frozenset[str]] = {InputLimits: frozenset({"schema", "content"})}
+"""Fields that only Python can hold: what the author's code receives depends on them."""
 
 ROWS: Mapping[type, Mapping[str, DefaultLimit]] = {
     Limits: {row.name: row for row in DEFAULTS},
-    ResourceLimits: {row.name: row for row in RESOURCE_DEFAULTS},
+    ResourceLimits: {row.name: row for row in (*RESOURCE_DEFAULTS, GPU_PERCENT_DEFAULT)},
     SandboxPolicy: {SCRATCH_DEFAULT.name: SCRATCH_DEFAULT},
 }
 """The rows of the tables of defaults, by declaration and field."""

@@ -51,8 +51,8 @@ def problem_of(error: ErrorDetails, values: Mapping[str, Any], model: type[BaseM
     if kind == "missing":
         return Problem(place=(*place, error["loc"][-1]), reason="policy.missing", text="is missing")
     if kind == "declaration":
-        field = context["field"]
-        inner = (*place, field) if field else place
+        field = context["field"]  # one key, or the way to it
+        inner = (*place, *(field if isinstance(field, tuple) else (field,) * bool(field)))
         return Problem(place=inner, reason=context.get("reason", "policy.conflict"), text=context["text"])
     text = re.sub(r"^(Input|String|Value) should (be|have|match)", r"must \2", error["msg"])
     text = text.replace("a valid ", "a ").replace("a integer", "a whole number").replace("a string", "a text")
@@ -95,8 +95,9 @@ def _unknown(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     schema = model.model_json_schema(by_alias=True)
     node: Any = schema
     for part in location[:-1]:
-        node = _follow(_deref(node, schema), part)
-    return f"is unknown{nearest(str(location[-1]), sorted(_deref(node, schema).get('properties', {})))}"
+        node = _follow(_table(_deref(node, schema), schema), part)
+    known = _table(_deref(node, schema), schema).get("properties", {})
+    return f"is unknown{nearest(str(location[-1]), sorted(known))}"
 
 
 def _follow(node: dict[str, Any], part: int | str) -> Any:
@@ -107,7 +108,13 @@ def _follow(node: dict[str, Any], part: int | str) -> Any:
         return node["properties"][part]
     if "oneOf" in node:  # a branch: only tables have keys
         return next((one for one in node["oneOf"] if one.get("type") == "object" or "$ref" in one), {})
-    return node.get("additionalProperties", {})
+    forms = node.get("patternProperties", {}).values()  # names of one form
+    return next(iter(forms), node.get("additionalProperties", {}))
+
+
+def _table(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The table of what may be left out: ``anyOf`` it and null."""
+    return _deref(node["anyOf"][0], schema) if "anyOf" in node else node
 
 
 def _deref(node: Any, schema: dict[str, Any]) -> dict[str, Any]:

@@ -125,11 +125,32 @@ class Suppression(Table):
     expires: dt.date = Field(description="the last day on which it is; afterwards the finding counts again")
 
 
+class SignaturePolicy(Table):
+    """Whose signature a repository's lock file must have before it is served."""
+
+    public_key: str = setting("", "absolute path; empty for none", "the signer's key (PEM)")
+    trust: Words = setting((), "absolute paths", "certificates (PEM) of issuers, one of which issued the signer's")
+
+    @model_validator(mode="after")
+    def _check_signer(self) -> SignaturePolicy:
+        if bool(self.public_key) == bool(self.trust):
+            text = "names one public_key, or certificates to trust"
+            raise PydanticCustomError("declaration", "{text}", {"text": text, "field": "public_key"})
+        for name, path in (("public_key", self.public_key), *(("trust", path) for path in self.trust)):
+            if path and not path.startswith("/"):
+                text = f"{path!r} is no absolute path: it would depend on where the server is started"
+                raise PydanticCustomError("declaration", "{text}", {"text": text, "field": name})
+        return self
+
+
 class AuditPolicy(Table):
     """What safe-triton check reports, and what makes it fail."""
 
     fail_on: Literal["info", "warning", "error"] = setting(
-        "error", "level", "what is surely wrong stops a start; a warning needs a person"
+        "warning", "level", "a warning needs a person to look; what is served is refused for errors only"
+    )
+    signature: SignaturePolicy | None = Field(
+        default=None, description="every repository needs a lock file with this signature to be served"
     )
     select: Words = setting((), "rules, by name, code or beginning of a code", "empty: every rule")
     ignore: Words = setting((), "rules, by name, code or beginning of a code", "empty: every rule stays on")

@@ -1,0 +1,56 @@
+"""The script that names caller and model: its text, with this policy's tables before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from safe_triton.gateway.apis import APIS, SERVICE
+from safe_triton.gateway.words import ANONYMOUS, jwt_header
+
+if TYPE_CHECKING:
+    from safe_triton.policyfile import GatewayPolicy
+
+LuaTable = Mapping[str, "str | int | bool | LuaTable"]
+
+
+def compile_script(gateway: GatewayPolicy, models: Iterable[str]) -> str:
+    """Return the Lua source of the script for one policy.
+
+    Args:
+        gateway: the policy.
+        models: those that are served.
+    """
+    subjects: dict[str, dict[str, str]] = {jwt_header(name): {} for name in gateway.jwt}
+    certificates: dict[str, str] = {}
+    for name, identity in gateway.identities.items():
+        certificates.update(dict.fromkeys(identity.certificate_names, name))
+        if identity.jwt is not None:
+            subjects[jwt_header(identity.jwt.issuer)][identity.jwt.subject] = name
+    tables: LuaTable = {
+        "SUBJECTS": subjects,
+        "CERTIFICATES": certificates,
+        "HAS_CERTIFICATES": bool(certificates),
+        "MODEL_METHODS": {f"{SERVICE}{name}": True for api in APIS.values() for name in api.model_methods},
+        "MOST_BYTES": {
+            name: gateway.models[name].max_request_bytes or gateway.max_request_bytes
+            for name in models
+            if name in gateway.models
+        },
+        "DEFAULT_MOST_BYTES": gateway.max_request_bytes,
+    }
+    rows = [f"local {name} = {_lua(value)}\n" for name, value in tables.items()]
+    rows.append(f"local ANONYMOUS = {_lua(ANONYMOUS) if gateway.anonymous else 'nil'}\n")
+    return "".join(rows) + resources.files(__package__).joinpath("normalise.lua").read_text(encoding="utf-8")
+
+
+def _lua(value: str | int | bool | LuaTable) -> str:
+    """A literal of Lua; every byte of a text that is no letter or digit is written as its number."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return '"' + "".join(chr(b) if chr(b).isalnum() and b < 128 else f"\\{b:03d}" for b in value.encode()) + '"'
+    return "{" + ", ".join(f"[{_lua(key)}] = {_lua(value[key])}" for key in sorted(value)) + "}"

@@ -1,0 +1,270 @@
+"""An Envoy with a policy of its own in front of whatever listens, and raw clients that say what no library would."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.server
+import json
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from safe_triton.gateway.certificates import make_dev_certificates
+from safe_triton.policyfile import load_policy
+from safe_triton.policyfile.gateway_tables import Upstream
+from safe_triton.server.envoy import Envoy
+from safe_triton.server.envoy_binary import check_config, locate_envoy
+from safe_triton.server.gateway_files import plan_gateway
+
+WAIT_S = 60.0
+SERVICE = "/inference.GRPCInferenceService/"
+
+
+@dataclass
+class Front:
+    """A running gateway.
+
+    Args:
+        port: of requests.
+        metrics_port: of its metrics.
+        folder: with certificates, keys, policy and log.
+        keys: of the identities, by name.
+    """
+
+    port: int
+    metrics_port: int
+    folder: Path
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def context(self, client: str = "") -> ssl.SSLContext:
+        """TLS of a client, with a certificate of its own where it has a name."""
+        made = ssl.create_default_context(cafile=self.folder / "ca.crt")
+        if client:
+            made.load_cert_chain(self.folder / f"client-{client}.crt", self.folder / f"client-{client}.key")
+        return made
+
+    def credential(self, identity: str) -> str:
+        """The value of the header of an API key."""
+        return "Basic " + base64.b64encode(f"{identity}:{self.keys[identity]}".encode()).decode()
+
+    def connect(self, client: str = "", context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+        """A connection over TLS that speaks HTTP/1.1."""
+        bare = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
+        return (context or self.context(client)).wrap_socket(bare, server_hostname="localhost")
+
+    def raw(self, text: str | bytes, client: str = "", *, is_whole: bool = False) -> str:
+        """Send bytes as they are; return one answer, or all that comes at once."""
+        with self.connect(client) as connection:
+            found = b""
+            with contextlib.suppress(ConnectionError, ssl.SSLError, TimeoutError):
+                connection.sendall(text.encode() if isinstance(text, str) else text)
+                while (is_whole or not _is_answer(found)) and (chunk := connection.recv(65536)):
+                    found += chunk
+                    if _is_answer(found):
+                        connection.settimeout(0.3)  # a second answer would come together with the first
+            return found.decode("latin-1")
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        *,
+        identity: str = "",
+        body: bytes = b"",
+        client: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, str]:
+        """One request over HTTP/1.1 with a path as it is written; the status and the whole answer."""
+        named = dict(headers or {})
+        if identity:
+            named["authorization"] = self.credential(identity)
+        lines = [f"{method} {target} HTTP/1.1", "host: localhost", "connection: close"]
+        lines += [f"{name}: {value}" for name, value in named.items()]
+        if "transfer-encoding" not in named:
+            lines.append(f"content-length: {len(body)}")
+        answer = self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + body, client)
+        return int(answer.split(" ", 2)[1]) if answer else 0, answer
+
+    def call(
+        self,
+        method: str,
+        message: bytes,
+        *,
+        identity: str = "",
+        metadata: Sequence[tuple[str, str]] = (),
+        **options: Any,
+    ) -> tuple[str, str, bytes]:
+        """One gRPC call with a message as it is: the code's name, the text, the answer."""
+        roots = (self.folder / "ca.crt").read_bytes()
+        credentials = [("authorization", self.credential(identity))] if identity else []
+        with grpc.secure_channel(f"localhost:{self.port}", grpc.ssl_channel_credentials(roots)) as channel:
+            return call(channel, method, message, metadata=[*credentials, *metadata], **options)
+
+    def log(self) -> str:
+        """The access log."""
+        return (self.folder / "access.log").read_text()
+
+
+def call(
+    channel: grpc.Channel, method: str, message: bytes, *, metadata: Sequence[tuple[str, str]] = (), **options: Any
+) -> tuple[str, str, bytes]:
+    """One gRPC call with a message as it is: the code's name, the text, the answer."""
+    asked = channel.unary_unary(SERVICE + method, request_serializer=_same, response_deserializer=_same)
+    try:
+        return "OK", "", asked(message, metadata=metadata, timeout=WAIT_S, **options)
+    except grpc.RpcError as error:
+        return error.code().name, str(error.details()), b""
+
+
+def _is_answer(found: bytes) -> bool:
+    """Whether these bytes hold one whole answer."""
+    head, end, body = found.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    return bool(end) and len(body) >= int(length[1] if length else 0) and b"chunked" not in head
+
+
+def _same(message: bytes) -> bytes:
+    return message
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def front(
+    folder: Path,
+    policy: str,
+    upstream: Upstream,
+    models: Sequence[str],
+    *,
+    secret: str = "",
+    clients: Sequence[str] = (),
+) -> Iterator[Front]:
+    """Run a gateway; in the policy ``{folder}`` stands for the folder, and ``{head}`` for what every policy needs."""
+    found = Front(free_port(), free_port(), folder)
+    for name, text in make_dev_certificates([], clients, days=2).files.items():
+        write_private(folder / name, text)
+    for name in ("reader", "root", "slow"):
+        found.keys[name] = f"{name}-{'k' * 40}"
+        write_private(folder / f"{name}.key", found.keys[name])
+    head = (
+        f'certificate = "{folder}/server.crt"\nprivate_key = "{folder}/server.key"\naccess_log = "{folder}/access.log"'
+    )
+    (folder / "safe-triton.toml").write_text(policy.replace("{head}", head).replace("{folder}", str(folder)))
+    files = folder / "envoy"
+    files.mkdir(mode=0o700)
+    plan = plan_gateway(
+        load_policy(folder / "safe-triton.toml"),
+        models=models,
+        folder=files,
+        upstream=upstream,
+        secret=secret,
+        ports=(found.port, found.metrics_port),
+    )
+    installation = locate_envoy()
+    check_config(installation, plan.static)
+    output = os.open(folder / "envoy.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    envoy = Envoy(installation, files, output=output, grants=plan.grants)
+    try:
+        envoy.start(plan.texts)
+        wait_until(envoy.is_ready)
+        yield found
+    finally:
+        envoy.stop()
+        os.close(output)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    until_s = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file that only its owner reads."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+class Recorder(http.server.BaseHTTPRequestHandler):
+    """Answers every request and keeps what came, as Triton would have seen it."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16
+    seen: list[dict[str, Any]]
+    sick: set[str]
+    answers: dict[str, str]
+
+    def do_GET(self) -> None:
+        """Keep the request line, the headers and the length of the body."""
+        length = int(self.headers.get("content-length") or 0)
+        body = self.rfile.read(length)
+        headers: Mapping[str, str] = {name.lower(): value for name, value in self.headers.items()}
+        if not self.path.endswith("/ready"):
+            self.seen.append({"method": self.command, "path": self.path, "headers": headers, "body": body})
+        time.sleep(float(headers.get("delay", "0")))
+        answer = self.answers.get(self.path, json.dumps({"seen": len(self.seen)})).encode()
+        self.send_response(503 if self.path in self.sick else int(headers.get("answer", "200")))
+        self.send_header("content-length", str(len(answer)))
+        self.send_header("server", "recorder/1.0")
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@dataclass
+class Behind:
+    """A server that keeps what it was asked.
+
+    Args:
+        port: it listens on.
+        seen: all requests but those for readiness.
+        sick: paths that are answered by 503.
+        answers: bodies of answers, by path.
+    """
+
+    port: int
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    sick: set[str] = field(default_factory=set)
+    answers: dict[str, str] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def recorder(port: int = 0, certificate: Path | None = None) -> Iterator[Behind]:
+    """Run a server that keeps what it was asked; over TLS where it has a certificate, whose key lies beside it."""
+    found = Behind(port)
+    handler = type("Handler", (Recorder,), {name: getattr(found, name) for name in ("seen", "sick", "answers")})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    found.port = server.server_address[1]
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
