@@ -103,7 +103,13 @@ class TestAnswers:
         """The client's request id, the path, and the call's own parameters reach the target."""
         inputs = {"WHAT": np.array([b"carried"], object), **x(1)}
         said = side.ask("caller", inputs, request_id="r-7", parameters={"other": "x"}).text("SAID")
-        assert json.loads(said) == ["r-7", 0, {"safe_triton.bls": "MS caller:1", "seed": 7}]
+        assert json.loads(said) == ["r-7", 0, 0, {"safe_triton.bls": "MS caller:1", "seed": 7}]
+
+    def test_a_sequence_is_carried_on(self, side: Side) -> None:
+        """Its id and its flags reach the target with the call."""
+        inputs = {"WHAT": np.array([b"carried"], object), **x(1)}
+        said = side.ask("caller", inputs, correlation_id=77, flags=3).text("SAID")
+        assert json.loads(said)[1:3] == [77, 3]
 
     def test_without_a_thread(self, side: Side) -> None:
         """``when_late="end"`` calls in place, with the same answer."""
@@ -116,6 +122,10 @@ class TestAnswers:
     def test_async(self, side: Side) -> None:
         """Three calls at a time from a coroutine."""
         assert side.ask("awaiting", x(1)).array("Y").tolist() == [2, 4, 6]
+
+    def test_async_stream(self, side: Side) -> None:
+        """All responses of a decoupled target, while the event loop turns; the other form is refused there."""
+        assert side.ask("awaiting", x(105)).array("Y").tolist() == [0, 1, 2, 3, 4, 1, 1]
 
     def test_in_a_stream(self, side: Side) -> None:
         """A call before each response of a decoupled caller."""
@@ -200,6 +210,53 @@ class TestRefusals:
         assert text == "BlsLimitError bls.limit: more than 100 responses (max_responses)"
 
 
+class TestGate:
+    """An unmodified class under ``protect(bls=…)`` makes its own requests; the policy holds for them."""
+
+    def ask(self, side: Side, what: str, *values: float, model: str = "gated") -> Seen:
+        return side.ask(model, {"WHAT": np.array([what.encode()], object), **x(*values)})
+
+    @pytest.mark.parametrize("what", ["double", "pinned", "thread"])
+    def test_a_call(self, side: Side, what: str) -> None:
+        """Without a version, with the allowed one, and from a thread: as without the gate."""
+        seen = self.ask(side, what, 1, 2)
+        assert (seen.array("Y").tolist(), seen.text("SAID")) == ([2, 4], "")
+
+    def test_a_stream(self, side: Side) -> None:
+        """All responses of a decoupled target, and once more from the same iterator."""
+        assert self.ask(side, "stream", 3).array("Y").tolist() == [0, 1, 2, 0, 1, 2]
+
+    def test_async(self, side: Side) -> None:
+        """Three calls at a time from a coroutine."""
+        assert self.ask(side, "double", 1, model="gated_async").array("Y").tolist() == [2, 4, 6]
+
+    @pytest.mark.parametrize(
+        ("what", "value", "said"),
+        [
+            ("unlisted", 1, r"bls\.usage: 'read' is not in BlsPolicy\.allow"),
+            ("unlisted_stream", 1, r"bls\.usage: 'streaming' is not in BlsPolicy\.allow"),
+            ("version", 1, r"bls\.usage: version 2 of 'double' is called, 1 is allowed"),
+            ("wide", 1, r"bls\.usage: FP64, expected FP32 at inputs\['X'\] of 'double'"),
+            ("itself", 1, r"bls\.cycle: gated:1 > gated:1"),
+            ("many", 1, r"bls\.limit: more than 20 calls of one request \(max_calls\)"),
+            ("stream", -1, r"bls\.limit: more than 100 responses \(max_responses\)"),
+            ("liar", 1, r"bls\.output: FP64, expected FP32 at outputs\['Y'\] of 'liar'"),
+            ("liar", 4, r"bls\.output: NaN or infinity at outputs\['Y'\] of 'liar'"),
+            ("liar", 12, r"limit\.batch_size: .*"),
+        ],
+    )
+    def test_a_refusal(self, side: Side, what: str, value: float, said: str) -> None:
+        """It is an error response, as of any call that failed; a called model's own error stays what it is."""
+        text = self.ask(side, what, value).text("SAID")
+        assert re.fullmatch(said, text), text
+
+    def test_a_late_answer(self, side: Side) -> None:
+        """It is left behind, and the model goes on."""
+        assert "did not answer in time" in self.ask(side, "liar", 0, 2.5).text("SAID")
+        time.sleep(2.0)
+        assert self.ask(side, "double", 1).array("Y").tolist() == [2]
+
+
 class TestTime:
     """A late answer is left behind, and the caller goes on."""
 
@@ -247,7 +304,7 @@ class TestCycles:
         [
             ("5000 ring_a:1", "INTERNAL", r"bls\.cycle: ring_a:1 > ring_a:1"),
             ("5000 " + "/".join(f"m{n}:1" for n in range(9)), "INTERNAL", FAILED),
-            ("0 other:1", "UNAVAILABLE", r"bls\.deadline: .*"),
+            ("0 other:1", "UNAVAILABLE", r"(bls\.deadline|deadline\.exceeded): .*"),
             ("soon other:1", "INVALID_ARG", r"parameter\.bls: no path of callers at parameters\['safe_triton\.bls'\]"),
             ("", "INVALID_ARG", r"parameter\.bls: .*"),
             ("5 /", "INVALID_ARG", r"parameter\.bls: .*"),

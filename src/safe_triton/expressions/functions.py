@@ -208,6 +208,38 @@ def _interp(work: Work, x: Any, xp: Any, fp: Any) -> Any:
     return np.interp(parts[0], parts[1], parts[2])
 
 
+def _average(work: Work, array: Any, axis: Any = None, weights: Any = None) -> Any:
+    array = np.asarray(as_array(array, work))
+    weights = None if weights is None else np.asarray(as_array(weights, work))
+    work.spend(array.size * COSTLY)
+    return np.average(array, axis=plain_option("axis", axis), weights=weights)
+
+
+def _isin(work: Work, array: Any, among: Any) -> Any:
+    array, among = (np.asarray(as_array(value, work)) for value in (array, among))
+    work.spend((array.size + among.size) * COSTLY)
+    return np.isin(array, among)
+
+
+def _tile(work: Work, array: Any, times: Any) -> Any:
+    array, times = np.asarray(as_array(array, work)), plain_option("reps", times)
+    counts = [max(int(each), 0) for each in (times if type(times) is tuple else (times,))]
+    work.spend(array.size * math.prod(counts))
+    return np.tile(array, times)
+
+
+def as_type(name: str) -> Function:
+    """Return a function that makes a number, or an array's numbers, of one numpy type."""
+    kind = named_type(name)
+
+    def call(work: Work, value: Any = 0) -> Any:
+        value = as_array(value, work)
+        work.spend(np.size(value))
+        return value.astype(kind) if isinstance(value, np.ndarray) else kind.type(_number(value))
+
+    return call
+
+
 def _unique(work: Work, array: Any) -> Any:
     array = np.asarray(as_array(array, work))
     work.spend(array.size * COSTLY)
@@ -257,7 +289,9 @@ def iterated(work: Work, value: Any) -> list[Any]:
 
 
 def _of_items(function: Any) -> Function:
-    def call(work: Work, *given: Any, reverse: Any = False) -> Any:
+    def call(work: Work, *given: Any, reverse: Any = False, key: Any = None) -> Any:
+        if key is not None:
+            return _by_key(work, function, given, key, truth(reverse))
         if len(given) == 1 and isinstance(given[0], np.ndarray) and function in (min, max, sum, any, all):
             work.spend(given[0].size)
             return getattr(np, function.__name__)(given[0])
@@ -278,6 +312,26 @@ def _of_items(function: Any) -> Function:
         return sorted(items, reverse=truth(reverse)) if function is sorted else function(items, *given[1:])
 
     return call
+
+
+def _by_key(work: Work, function: Any, given: Any, key: Function, reverse: bool) -> Any:
+    """Return the least, the greatest or all items in order, by what a function of each gives."""
+    if function not in (min, max, sorted):
+        raise failed("expression.value", "an option key")
+    items = list(given) if len(given) > 1 and function is not sorted else iterated(work, *given)
+    keys = [key(value) for value in items]
+    work.spend(len(items) * (1000 if any(type(value) in CONTAINERS for value in keys) else COSTLY))
+    if function is sorted:
+        return [items[place] for place in sorted(range(len(items)), key=keys.__getitem__, reverse=reverse)]
+    return items[function(range(len(items)), key=keys.__getitem__)]
+
+
+def _map(work: Work, function: Function, *given: Any) -> Any:
+    return [function(*values) for values in zip(*[iterated(work, value) for value in given], strict=False)]
+
+
+def _filter(work: Work, function: Function, value: Any) -> Any:
+    return [each for each in iterated(work, value) if truth(function(each))]
 
 
 def _zip(work: Work, *given: Any) -> Any:
@@ -362,6 +416,7 @@ def _arrays() -> dict[str, Function]:
     named |= {"percentile": _quantile(np.percentile), "quantile": _quantile(np.quantile)}
     named |= {"arange": _arange, "linspace": _linspace, "array": _array, "asarray": _array, "interp": _interp}
     named |= {"dot": _dot, "matmul": _dot, "outer": _outer, "unique": _unique, "norm": _norm, "round": _round}
+    named |= {"average": _average, "isin": _isin, "tile": _tile}
     return named
 
 
@@ -383,6 +438,8 @@ FUNCTIONS: dict[str, Function] = {
     "chr": lambda work, value: chr(value),
     "divmod": lambda work, value, by: divmod(_number(value), _number(by)),
     "ord": lambda work, value: ord(value),
+    "filter": _filter,
+    "map": _map,
     "enumerate": lambda work, value: list(enumerate(iterated(work, value))),
     "len": _len,
     "pow": _pow,
@@ -394,6 +451,12 @@ FUNCTIONS: dict[str, Function] = {
     "zip": _zip,
 }
 """By their names in a formula."""
+
+OF_FUNCTIONS = ("map", "filter")
+"""Those whose first argument is a function."""
+
+KEYED = ("min", "max", "sorted")
+"""Those that take one as ``key``."""
 
 CONSTANTS: dict[str, Any] = {"pi": math.pi, "e": math.e, "inf": math.inf, "nan": math.nan}
 MODULES: dict[str, dict[str, Any]] = {

@@ -12,7 +12,17 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from safe_triton.errors import ExpressionError
-from safe_triton.expressions.functions import CONSTANTS, FUNCTIONS, MODULES, iterated, truth
+from safe_triton.expressions.functions import (
+    CONSTANTS,
+    DTYPES,
+    FUNCTIONS,
+    KEYED,
+    MODULES,
+    OF_FUNCTIONS,
+    as_type,
+    iterated,
+    truth,
+)
 from safe_triton.expressions.methods import KNOWN_ATTRIBUTES, attribute_of, method_of
 from safe_triton.expressions.operators import BINARY, COMPARE, UNARY, binary, compare, formatted, item
 from safe_triton.expressions.work import Work, failed, keyed
@@ -222,12 +232,18 @@ class _Compiler:
         return (known[node.attr],)
 
     def _call(self, node: ast.Call, depth: int) -> Part:
-        places = [(isinstance(each, ast.Starred), self.part(_unstarred(each), depth)) for each in node.args]
+        own = node.func.id if isinstance(node.func, ast.Name) and node.func.id not in self.names else ""
+        places: list[tuple[bool, Part]] = []
+        for number, each in enumerate(node.args):
+            is_function = own in OF_FUNCTIONS and not number
+            part = self._function(each, depth) if is_function else self.part(_unstarred(each), depth)
+            places.append((isinstance(each, ast.Starred), part))
         options: dict[str, Part] = {}
         for option in node.keywords:
             if option.arg is None or option.arg.startswith("_"):
                 raise refused(node, "** is not for formulas")
-            options[option.arg] = self.part(option.value, depth)
+            is_function = own in KEYED and option.arg == "key"
+            options[option.arg] = (self._function if is_function else self.part)(option.value, depth)
 
         def given(names: Names, work: Work) -> tuple[list[Any], dict[str, Any]]:
             items: list[Any] = []
@@ -237,24 +253,62 @@ class _Compiler:
             return items, {name: part(names, work) for name, part in options.items()}
 
         function = node.func
-        found: Any = None
-        if isinstance(function, ast.Name) and function.id not in self.names:
-            found = FUNCTIONS.get(function.id)
-            if found is None:
-                raise refused(function, f"unknown function {function.id[:40]!r}")
-        elif isinstance(function, ast.Attribute):
-            behind = self._in_module(function)
-            if behind is None:
-                return self._method(function, given, depth)
-            found = behind[0]
-        if not callable(found):
-            raise refused(node, "this cannot be called")
+        if isinstance(function, ast.Lambda):
+            if options:
+                raise refused(node, "a lambda takes its values by position")
+            made = self._function(function, depth)
+            return lambda names, work: made(names, work)(*given(names, work)[0])
+        if isinstance(function, ast.Attribute) and self._in_module(function) is None:
+            return self._method(function, given, depth)
+        found = self._known(function)
 
         def call(names: Names, work: Work) -> Any:
             items, named = given(names, work)
             return work.checked(found(work, *items, **named))
 
         return call
+
+    def _known(self, function: ast.expr) -> Any:
+        """Return the known function that a name, or a name behind ``np.`` or ``math.``, stands for."""
+        found: Any = None
+        if isinstance(function, ast.Name) and function.id not in self.names:
+            found = FUNCTIONS.get(function.id)
+            if found is None:
+                raise refused(function, f"unknown function {function.id[:40]!r}")
+        elif isinstance(function, ast.Attribute):
+            (found,) = self._in_module(function) or (None,)
+            found = as_type(found) if type(found) is str and found in DTYPES else found
+        if not callable(found):
+            raise refused(function, "this cannot be called")
+        return found
+
+    def _function(self, node: ast.expr, depth: int) -> Part:
+        """Return what makes a function for ``sorted``, ``map`` and their like; it is no value of the language."""
+        if not isinstance(node, ast.Lambda):
+            if not isinstance(node, ast.Name | ast.Attribute) or getattr(node, "id", "") in (*OF_FUNCTIONS, *KEYED):
+                raise refused(node, "a lambda or the name of a function is expected")
+            known = self._known(node)
+            return lambda _, work: lambda *values: work.checked(known(work, *values))
+        given = node.args
+        if given.vararg or given.kwarg or given.kwonlyargs or given.defaults:
+            raise refused(node, "a lambda for formulas has plain names")
+        words = [each.arg for each in (*given.posonlyargs, *given.args)]
+        if any(word.startswith("_") for word in words):
+            raise refused(node, "a lambda for formulas has plain names")
+        outside = set(self.names)
+        self.names.update(words)
+        body = self.part(node.body, depth + 1)
+        self.names = outside
+
+        def make(names: Names, work: Work) -> Any:
+            def call(*values: Any) -> Any:
+                if len(values) != len(words):
+                    raise failed("expression.value", f"{len(values)} values for {len(words)} names")
+                return body({**names, **dict(zip(words, values, strict=True))}, work)
+
+            return call
+
+        return make
 
     def _method(self, function: ast.Attribute, given: Any, depth: int) -> Part:
         name = function.attr

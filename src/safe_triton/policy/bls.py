@@ -1,4 +1,7 @@
-"""``BlsPolicy``: which models a model may call, with which tensors, how often, how deep and for how long."""
+"""``BlsPolicy``: which models a model may call, with which tensors, how often, how deep and for how long.
+
+``BlsGrants``: which of them the operator lets it call.
+"""
 
 from __future__ import annotations
 
@@ -161,3 +164,49 @@ class BlsPolicy(Declaration):
         """Return the danger tokens in this declaration by field, for the log and the audit."""
         names = ("max_calls", "max_bytes", "max_responses")
         return {f"bls.{name}": value for name in names if isinstance(value := getattr(self, name), Unlimited)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlsGrants(Declaration):
+    """Which models a model may call: the operator's word, which narrows what the model's class declares.
+
+    Args:
+        allow: names of the models that may be called; ``"declared"`` leaves it to the model's class.
+        versions: the only versions of such a model that may be called, by its name; any where it is not named.
+
+    Raises:
+        PolicyError: a value of the wrong type, or versions of a model that is not allowed.
+
+    Does not cover:
+        As :class:`BlsPolicy`: code that builds its own ``pb_utils.InferenceRequest``. A model under ``protect`` is held
+        to it there too, by Python's means.
+    """
+
+    allow: tuple[str, ...] | Literal["declared"] = "declared"
+    versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.allow != "declared":
+            _check_names(self.allow)
+            object.__setattr__(self, "allow", tuple(self.allow))
+        if not isinstance(self.versions, Mapping):
+            raise wrong("policy.type", "BlsGrants.versions must be a table of lists of whole numbers")
+        for name, versions in self.versions.items():
+            if self.allow != "declared" and name not in self.allow:
+                raise wrong("policy.conflict", f"BlsGrants.versions names {name!r}, which allow does not")
+            if not isinstance(versions, (tuple, list)):
+                raise wrong("policy.type", f"BlsGrants.versions of {name!r} must be a list of whole numbers")
+            for version in versions:
+                rules.check_whole(f"BlsGrants.versions of {name!r}", version, 1)
+        kept = {name: tuple(versions) for name, versions in self.versions.items()}
+        object.__setattr__(self, "versions", rules.frozen_mapping(kept))
+
+    def allows(self, name: str, version: int) -> bool:
+        """Tell whether a model may be called in a version."""
+        is_named = self.allow == "declared" or name in self.allow
+        return is_named and version in self.versions.get(name, (version,))
+
+
+def _check_names(value: object) -> None:
+    if not isinstance(value, (tuple, list)) or not all(isinstance(name, str) and name for name in value):
+        raise wrong("policy.type", 'BlsGrants.allow must be a list of models\' names, or "declared"')

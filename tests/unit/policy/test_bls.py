@@ -8,6 +8,7 @@ import pytest
 
 from safe_triton import BlsPolicy, BlsTarget, BlsTensor, unsafe
 from safe_triton.errors import PolicyError
+from safe_triton.policy.bls import BlsGrants
 from safe_triton.policy.defaults import BLS_DEFAULTS
 
 X = {"X": BlsTensor(dtype="FP32", dims=(-1,))}
@@ -33,6 +34,12 @@ WRONG: tuple[tuple[str, type, dict[str, Any]], ...] = (
     ("policy.type", BlsPolicy, {"allow": {"a": TARGET}, "max_calls": None}),
     ("policy.type", BlsPolicy, {"allow": {"a": TARGET}, "max_depth": unsafe.Unlimited(reason="deep")}),
     ("policy.type", BlsPolicy, {"allow": {"a": TARGET}, "when_late": "wait"}),
+    ("policy.type", BlsGrants, {"allow": "tokenizer"}),
+    ("policy.type", BlsGrants, {"allow": ("tokenizer", "")}),
+    ("policy.type", BlsGrants, {"versions": ("tokenizer",)}),
+    ("policy.type", BlsGrants, {"versions": {"tokenizer": 1}}),
+    ("policy.range", BlsGrants, {"versions": {"tokenizer": (0,)}}),
+    ("policy.conflict", BlsGrants, {"allow": (), "versions": {"tokenizer": (1,)}}),
     ("policy.unknown_field", BlsPolicy, {"allow": {"a": TARGET}, "max_call": 1}),
 )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from time import monotonic
@@ -12,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from safe_triton.errors import BlsDeadlineError, BlsError, BlsLimitError, BlsUsageError
 from safe_triton.policy import bound
 from safe_triton.policy.bls import BlsPolicy
-from safe_triton.policy.defaults import CALL_PARAMETER
-from safe_triton.runtime.bls.frames import Bounds, Frame, Opener, cycle
-from safe_triton.runtime.bls.remote import as_bls_error
+from safe_triton.runtime.bls.call import Call
+from safe_triton.runtime.bls.frames import Bounds, Frame, Opener
 from safe_triton.runtime.bls.targets import Target
 from safe_triton.runtime.bls.workers import Workers
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from safe_triton.runtime._pb import Backend
     from safe_triton.runtime.log import ModelLogger
     from safe_triton.runtime.stats import Stats
-
-MAX_LOGGED = 500
-"""Characters of another model's error text in this server's log."""
 
 
 class BlsClient:
@@ -66,7 +63,7 @@ class BlsClient:
             raise policy.problem
         self._backend = backend
         self.request_class = backend.InferenceRequest
-        self._logger = logger
+        self.logger = logger
         self._policy = policy
         self._max_responses = bound(policy.max_responses)
         self._is_threaded = policy.when_late == "abandon"
@@ -83,7 +80,7 @@ class BlsClient:
             for target, declared in policy.allow.items()
         }
         self._workers = Workers(2 * policy.max_parallel)
-        self._codes = {code: word for word, code in backend.codes.items()}
+        self.codes = {code: word for word, code in backend.codes.items()}
         self._late = 0
         self.callers = "{}"
         self.opener: Opener | None = None
@@ -110,7 +107,7 @@ class BlsClient:
         Returns:
             Arrays by output name; an output in a GPU's memory is a ``pb_utils.Tensor``, for ``to_dlpack``.
         """
-        call = _Call(self, model, inputs, outputs, parameters, preferred_memory)
+        call = Call(self, model, inputs, outputs, parameters, preferred_memory)
         start = monotonic()
         try:
             if self._is_threaded:
@@ -131,25 +128,52 @@ class BlsClient:
         preferred_memory: Any = None,
     ) -> dict[str, Any]:
         """Call a model from ``async def infer``; as :meth:`infer`. Several at a time by ``asyncio.gather``."""
-        if self._late >= self._policy.max_parallel:
-            raise BlsLimitError(f"bls.limit: {self._late} earlier calls have not come back")
-        import asyncio  # not above: it would make the start slower, and only this form needs it
-
-        call = _Call(self, model, inputs, outputs, parameters, preferred_memory)
+        self.check_late()
+        call = Call(self, model, inputs, outputs, parameters, preferred_memory)
         start = monotonic()
-        task = asyncio.ensure_future(call.request.async_exec())
         try:
-            done, _ = await asyncio.wait({task}, timeout=call.left_s)
-            if not done:
-                raise BlsDeadlineError(f"bls.deadline: '{model}' did not answer in time")
-            return call.accept(task.result())
+            return call.accept(await self.awaited(call, call.request.async_exec()))
         except self._backend.TritonModelException as error:
             raise call.error(str(error), "") from None
+        finally:
+            call.note_time(start)
+
+    async def awaited(self, call: Call, pending: Any) -> Any:
+        """Await what Triton's ``async_exec`` returned, for as long as the call may take.
+
+        Raises:
+            BlsDeadlineError: it did not come back in time.
+        """
+        import asyncio  # not above: it would make the start slower, and only asynchronous forms need it
+
+        task = asyncio.ensure_future(pending)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=call.now_left_s())
+            if not done:
+                raise BlsDeadlineError(f"bls.deadline: '{call.target.name}' did not answer in time")
+            return task.result()
         finally:
             if not task.done():  # Triton's thread waits on; cancelling the task would only hide that
                 self._late += 1
                 task.add_done_callback(self._came_back)
-            call.note_time(start)
+
+    def check_responses(self, count: int) -> None:
+        """Refuse more responses of one stream than the policy has.
+
+        Raises:
+            BlsLimitError: reason ``bls.limit``.
+        """
+        if count > self._max_responses:
+            raise BlsLimitError(f"bls.limit: more than {self._max_responses} responses (max_responses)")
+
+    def check_late(self) -> None:
+        """Refuse another asynchronous call while too many late ones have not come back.
+
+        Raises:
+            BlsLimitError: reason ``bls.limit``.
+        """
+        if self._late >= self._policy.max_parallel:
+            raise BlsLimitError(f"bls.limit: {self._late} earlier calls have not come back")
 
     def gather(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
         """Call several models at a time, within the one time that the request has left.
@@ -160,7 +184,7 @@ class BlsClient:
         Returns:
             The answers in the order of the calls. Where some fail, the first one's error is raised once all are over.
         """
-        waiting: deque[tuple[_Call, Any, float]] = deque()
+        waiting: deque[tuple[Call, Any, float]] = deque()
         results: list[dict[str, Any]] = []
         failure: BaseException | None = None
 
@@ -168,15 +192,18 @@ class BlsClient:
             nonlocal failure
             call, worker, start = waiting[0]
             try:
-                results.append(call.accept(worker.wait(call.now_left_s())))
+                left_s = call.now_left_s()
+            except BlsDeadlineError:
+                left_s = 0.0  # what has come back by now
+            try:
+                results.append(call.accept(worker.wait(left_s)))
             except BlsError as error:
                 failure = failure or error
             except self._backend.TritonModelException as error:
                 failure = failure or call.error(str(error), "")
             finally:
-                worker.abandon()  # nothing to do where the answer came
-                waiting.popleft()
                 call.note_time(start)
+            waiting.popleft()  # an interrupt leaves it there, to be left behind with the others
 
         try:
             for model, inputs in calls:
@@ -185,7 +212,7 @@ class BlsClient:
                 if len(waiting) >= self._policy.max_parallel:
                     finish()
                 try:
-                    call = _Call(self, model, inputs, None, None, None)
+                    call = Call(self, model, inputs, None, None, None)
                     waiting.append((call, self._workers.start(call.request.exec), monotonic()))
                 except BlsError as error:
                     failure = error
@@ -210,33 +237,76 @@ class BlsClient:
 
         Each answer has the time that the request has left. Stop early by closing the iterator: releases from 25.04
         then cancel the target's request; on older ones it runs to its end, unheard.
+
+        Raises:
+            BlsUsageError: called from ``async def infer``, whose event loop it would block: :meth:`async_stream`.
         """
-        call = _Call(self, model, inputs, outputs, parameters, None)
+        if self.opener is None and self.task_opener.get() is not None:
+            raise BlsUsageError("bls.usage: stream would block the event loop; use async_stream from async def infer")
+        call = Call(self, model, inputs, outputs, parameters, None)
         return self._stream(call)
 
-    def _stream(self, call: _Call) -> Iterator[dict[str, Any]]:
+    def _stream(self, call: Call) -> Iterator[dict[str, Any]]:
         start = monotonic()
         responses: Any = None
         end = object()
         try:
-            responses = self._wait(call, lambda: iter(call.request.exec(decoupled=True)))
-            for count in range(self._max_responses + 1):
-                response = self._wait(call, lambda: next(responses, end))
+            responses = self.waited(call, lambda: iter(call.request.exec(decoupled=True)))
+            for count in itertools.count(1):
+                response = self.waited(call, lambda: next(responses, end))
                 if response is end:
                     return
-                if count == self._max_responses:
-                    raise BlsLimitError(f"bls.limit: more than {self._max_responses} responses (max_responses)")
+                self.check_responses(count)
                 if response.has_error() or response.output_tensors():  # the last one may only be the end's mark
                     yield call.accept(response)
         except self._backend.TritonModelException as error:
             raise call.error(str(error), "") from None
         finally:
-            cancel = getattr(responses, "cancel", None)
-            if cancel is not None:
-                cancel()
+            getattr(responses, "cancel", lambda: None)()
             call.note_time(start)
 
-    def _wait(self, call: _Call, function: Callable[[], Any]) -> Any:
+    async def async_stream(
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        *,
+        outputs: Sequence[str] | None = None,
+        parameters: Mapping[str, str | int | bool] | None = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Call a decoupled model from ``async def infer``; as :meth:`stream`, for ``async for``.
+
+        Triton's iterator waits in its own code for each answer: a thread of the event loop's waits with it.
+        """
+        self.check_late()
+        import asyncio
+
+        call = Call(self, model, inputs, outputs, parameters, None)
+        start = monotonic()
+        responses: Any = None
+        end = object()
+        loop = asyncio.get_running_loop()
+        try:
+            responses = iter(await self.awaited(call, call.request.async_exec(decoupled=True)))
+            for count in itertools.count(1):
+                response = await self.awaited(call, loop.run_in_executor(None, next, responses, end))
+                if response is end:
+                    return
+                self.check_responses(count)
+                if response.has_error() or response.output_tensors():
+                    yield call.accept(response)
+        except self._backend.TritonModelException as error:
+            raise call.error(str(error), "") from None
+        finally:
+            getattr(responses, "cancel", lambda: None)()
+            call.note_time(start)
+
+    def waited(self, call: Call, function: Callable[[], Any]) -> Any:
+        """Run what waits inside Triton's C++ code, for as long as the call may take.
+
+        Raises:
+            BlsDeadlineError: it did not come back in time.
+            BlsLimitError: all threads wait for earlier calls.
+        """
         left_s = call.now_left_s()
         return self._workers.run(function, left_s) if self._is_threaded else function()
 
@@ -269,69 +339,3 @@ class BlsClient:
     def close(self) -> None:
         """End the threads that wait for nothing."""
         self._workers.close()
-
-
-class _Call:
-    """One call: the request as it leaves, and what its answer is held against."""
-
-    __slots__ = ("_client", "frame", "left_s", "request", "rows", "target", "wanted")
-
-    def __init__(
-        self, client: BlsClient, model: str, inputs: Any, outputs: Any, parameters: Any, preferred_memory: Any
-    ) -> None:
-        self._client = client
-        opener = client.opener
-        self.frame = frame = (opener.frame if opener is not None else None) or client.frame()
-        self.target = target = client.targets.get(model) or client.refuse_target(model)
-        if target.key in frame.path:
-            raise cycle((*frame.path, target.key))
-        tensors, self.rows, sent = target.tensors_of(inputs)
-        frame.count_call(sent)
-        self.wanted = target.output_names if outputs is None else target.wanted(outputs)
-        self.left_s = left_s = frame.left_s(target.timeout_s)
-        if parameters:
-            _check_parameters(parameters, target.name)
-        own = {CALL_PARAMETER: f"{int(left_s * 1000)}{frame.path_text}"}
-        arguments = frame.arguments
-        if preferred_memory is not None:
-            arguments = {**arguments, "preferred_memory": preferred_memory}
-        self.request = client.request_class(
-            model_name=target.name,
-            model_version=target.version,
-            inputs=tensors,
-            requested_output_names=self.wanted,
-            parameters={**parameters, **own} if parameters else own,
-            **arguments,
-        )
-
-    def note_time(self, start: float) -> None:
-        """Count the call and the seconds since its start."""
-        spent = self.target.spent
-        spent[0] += 1
-        spent[1] += monotonic() - start
-
-    def now_left_s(self) -> float:
-        return self.frame.left_s(self.target.timeout_s)
-
-    def accept(self, response: Any) -> dict[str, Any]:
-        """Return a checked answer, or raise what its error stands for."""
-        if response.has_error():
-            error = response.error()
-            raise self.error(str(error.message()), self._client._codes.get(error.code(), ""))
-        outputs, received = self.target.outputs_of(response, self.rows, self.wanted)
-        self.frame.count_bytes(received)
-        return outputs
-
-    def error(self, text: str, code: str) -> BlsError:
-        """Return what another model's error stands for; its text goes to the log only."""
-        error = as_bls_error(self.target.name, text, code)
-        fields = {"reason": error.reason, "target": self.target.key, "answered": text[:MAX_LOGGED]}
-        self._client._logger.warning("a called model answered with an error", extra={"fields": fields})
-        return error
-
-
-def _check_parameters(parameters: Mapping[Any, Any], name: str) -> None:
-    """Refuse what Triton would refuse with words of its own."""
-    for key, value in parameters.items():
-        if type(key) is not str or type(value) not in (str, int, bool):
-            raise BlsUsageError(f"bls.usage: parameters of '{name}' are names with str, int or bool")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -194,6 +194,37 @@ class Opener:
         self._due_s = due_s
         if self.frame is not None:
             self.frame.renew(due_s)
+
+
+class BatchOpener(Opener):
+    """As :class:`Opener`, for all requests of one execute: their bounds together, the least of their times.
+
+    Their paths are one: a call that would lead back to any of their callers is a cycle.
+
+    Args:
+        bounds: of one request.
+        requests: Triton's; none for a call from a thread that answers no request any more.
+        due_s: when the answers are due.
+    """
+
+    __slots__ = ("_requests",)
+
+    def __init__(self, bounds: Bounds, requests: list[Any], due_s: float) -> None:
+        count = max(len(requests), 1)
+        super().__init__(
+            replace(bounds, max_calls=count * bounds.max_calls, max_bytes=count * bounds.max_bytes), None, due_s
+        )
+        self._requests = requests
+
+    def open(self) -> Frame:
+        """Return the frame; see :meth:`Opener.open`."""
+        if self.frame is None:
+            read = [read_call(request.parameters()) for request in self._requests]
+            path = list(dict.fromkeys(caller for _, callers in read for caller in callers))
+            if path:
+                call = f"{min(left_ms for left_ms, _ in read)} {SEPARATOR.join(path)}"
+                self._callers = json.dumps({CALL_PARAMETER: call})
+        return super().open()
 
 
 def cycle(path: tuple[str, ...]) -> BlsCycleError:

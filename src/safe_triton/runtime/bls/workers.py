@@ -6,6 +6,7 @@ wait; ``timeout`` of a request only bounds its time in a queue, and only where t
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,38 +15,35 @@ from safe_triton.errors import BlsDeadlineError, BlsLimitError
 
 
 class Worker:
-    """One thread that runs one function at a time."""
+    """One thread that runs one function at a time.
 
-    __slots__ = (
-        "_deciding",
-        "_done",
-        "_error",
-        "_function",
-        "_go",
-        "_is_abandoned",
-        "_is_busy",
-        "_pool",
-        "_result",
-        "_thread",
-    )
+    It is woken by an eventfd: writing to one lets go of the GIL, which a lock's release keeps, so that the thread would
+    wake only to wait for it.
+    """
+
+    __slots__ = ("_claim", "_done", "_error", "_function", "_go", "_is_busy", "_pool", "_result", "_thread")
 
     def __init__(self, pool: Workers, number: int) -> None:
         self._pool = pool
-        self._go, self._done, self._deciding = threading.Lock(), threading.Lock(), threading.Lock()
-        self._go.acquire()
+        self._go = os.eventfd(0, os.EFD_CLOEXEC)
+        self._done = threading.Lock()
         self._done.acquire()
         self._function: Callable[[], Any] | None = None
         self._result: Any = None
         self._error: BaseException | None = None
-        self._is_abandoned = self._is_busy = False
+        # Whoever takes its one element decides: the thread that the function came back, the waiter that it is left
+        # behind. Taking it is one step under the GIL, where a lock would be two more switches.
+        self._claim: list[None] = []
+        self._is_busy = False
         self._thread = threading.Thread(target=self._run, name=f"safe_triton-bls-{number}", daemon=True)
         self._thread.start()
 
     def start(self, function: Callable[[], Any] | None) -> None:
         """Hand over a function; ``None`` ends the thread."""
-        self._function, self._error = function, None
+        self._claim = [None]
+        self._function = function
         self._is_busy = True
-        self._go.release()
+        os.eventfd_write(self._go, 1)
 
     def wait(self, left_s: float) -> Any:
         """Return the function's result, or raise what it raised.
@@ -53,8 +51,10 @@ class Worker:
         Raises:
             BlsDeadlineError: it did not come back in time; the thread is left to it.
         """
-        if not self._done.acquire(True, min(left_s, threading.TIMEOUT_MAX)) and not self._has_finished():
-            raise BlsDeadlineError("bls.deadline: the called model did not answer in time")
+        if not self._done.acquire(True, min(left_s, threading.TIMEOUT_MAX)):
+            if self._left_behind():
+                raise BlsDeadlineError("bls.deadline: the called model did not answer in time")
+            self._done.acquire()  # it came back in this very moment
         error, result = self._error, self._result
         self._error = self._result = self._function = None
         self._is_busy = False
@@ -69,40 +69,39 @@ class Worker:
 
     def abandon(self) -> None:
         """Leave the thread to its function, whatever comes of it; nothing to do where that was waited for."""
-        if self._is_busy and self._has_finished():
-            self._is_busy = False
-            self._pool.take_back(self)
+        if self._is_busy and not self._left_behind():
+            # It came back, and who waited was interrupted: nobody knows how far, so the thread is not used again.
+            self.start(None)
 
-    def _has_finished(self) -> bool:
-        """Return whether the function came back in this very moment; otherwise its thread ends when it does."""
-        with self._deciding:
-            self._is_abandoned = not self._done.acquire(False)
-            self._is_busy = not self._is_abandoned
-            if self._is_abandoned:
-                self._function = None  # a thread that has not begun never does
-                if self._go.locked():
-                    # For one whose answer was taken in the moment of the interrupt: it waits for the next function.
-                    self._go.release()
-            return self._is_busy
+    def _left_behind(self) -> bool:
+        """Return whether the function had not come back; then its thread ends when it does."""
+        try:
+            self._claim.pop()
+        except IndexError:
+            return False
+        self._is_busy = False
+        self._function = None  # a thread that has not begun never does
+        return True
 
     def _run(self) -> None:
+        wait, go, done = os.eventfd_read, self._go, self._done.release
         while True:
-            self._go.acquire()
-            function = self._function
+            wait(go)
+            function, claim = self._function, self._claim
             if function is None:
-                if self._is_abandoned:
-                    self._pool.forget()
-                return
+                break
             try:
                 self._result = function()
             except BaseException as error:
                 self._error = error
             del function
-            with self._deciding:
-                if self._is_abandoned:
-                    self._pool.forget()
-                    return
-                self._done.release()
+            try:
+                claim.pop()
+            except IndexError:
+                break
+            done()
+        os.close(go)
+        self._pool.forget()
 
 
 class Workers:
@@ -145,7 +144,7 @@ class Workers:
         self._idle.append(worker)
 
     def forget(self) -> None:
-        """Count a thread less: a late call came back, and the thread ends."""
+        """Count a thread less: it ends."""
         with self._counting:
             self._count -= 1
 

@@ -19,4 +19,5 @@ class TritonPythonModel:
     def tell(self, request):
         parameters = json.loads(request.parameters())
         parameters["safe_triton.bls"] = re.sub(r"^\d+", "MS", parameters["safe_triton.bls"])
-        return json.dumps([request.request_id(), request.correlation_id(), parameters], sort_keys=True).encode()
+        told = [request.request_id(), request.correlation_id(), int(request.flags()), parameters]
+        return json.dumps(told, sort_keys=True).encode()

@@ -1,0 +1,109 @@
+"""One call of another model: what leaves, how long it may take, and what its answer is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from safe_triton.errors import BlsError, BlsUsageError
+from safe_triton.policy.defaults import CALL_PARAMETER
+from safe_triton.runtime.bls.frames import Frame, cycle
+from safe_triton.runtime.bls.remote import as_bls_error
+
+if TYPE_CHECKING:
+    from safe_triton.runtime.bls.client import BlsClient
+
+MAX_LOGGED = 500
+"""Characters of another model's error text in this server's log."""
+
+
+class Call:
+    """One call: the request as it leaves, and what its answer is held against.
+
+    Args:
+        client: of the model that calls.
+        model: that is called.
+        inputs: arrays or tensors by name.
+        outputs: names of the outputs to ask for; ``None`` for all that are declared.
+        parameters: for the called model.
+        preferred_memory: ``pb_utils.PreferredMemory`` for the outputs.
+        frame: of the request that is answered, where the client does not know it.
+        carried: what the request carries on, in the place of the frame's.
+
+    Raises:
+        BlsError: it must not leave.
+    """
+
+    __slots__ = ("client", "frame", "left_s", "request", "rows", "target", "wanted")
+
+    def __init__(
+        self,
+        client: BlsClient,
+        model: str,
+        inputs: Any,
+        outputs: Any,
+        parameters: Any,
+        preferred_memory: Any,
+        frame: Frame | None = None,
+        carried: dict[str, Any] | None = None,
+    ) -> None:
+        self.client = client
+        if frame is None:
+            opener = client.opener
+            frame = (opener.frame if opener is not None else None) or client.frame()
+        self.frame = frame
+        self.target = target = client.targets.get(model) or client.refuse_target(model)
+        if target.key in frame.path:
+            raise cycle((*frame.path, target.key))
+        tensors, self.rows, sent = target.tensors_of(inputs)
+        frame.count_call(sent)
+        self.wanted = target.output_names if outputs is None else target.wanted(outputs)
+        self.left_s = left_s = frame.left_s(target.timeout_s)
+        if parameters:
+            _check_parameters(parameters, target.name)
+        own = {CALL_PARAMETER: f"{int(left_s * 1000)}{frame.path_text}"}
+        arguments = frame.arguments if carried is None else carried
+        if preferred_memory is not None:
+            arguments = {**arguments, "preferred_memory": preferred_memory}
+        self.request = client.request_class(
+            model_name=target.name,
+            model_version=target.version,
+            inputs=tensors,
+            requested_output_names=self.wanted,
+            parameters={**parameters, **own} if parameters else own,
+            **arguments,
+        )
+
+    def note_time(self, start: float) -> None:
+        """Count the call and the seconds since its start."""
+        spent = self.target.spent
+        spent[0] += 1
+        spent[1] += monotonic() - start
+
+    def now_left_s(self) -> float:
+        """Return the seconds that are left for the call now."""
+        return self.frame.left_s(self.target.timeout_s)
+
+    def accept(self, response: Any) -> dict[str, Any]:
+        """Return a checked answer, or raise what its error stands for."""
+        if response.has_error():
+            error = response.error()
+            raise self.error(str(error.message()), self.client.codes.get(error.code(), ""))
+        outputs, received = self.target.outputs_of(response, self.rows, self.wanted)
+        self.frame.count_bytes(received)
+        return outputs
+
+    def error(self, text: str, code: str) -> BlsError:
+        """Return what another model's error stands for; its text goes to the log only."""
+        error = as_bls_error(self.target.name, text, code)
+        fields = {"reason": error.reason, "target": self.target.key, "answered": text[:MAX_LOGGED]}
+        self.client.logger.warning("a called model answered with an error", extra={"fields": fields})
+        return error
+
+
+def _check_parameters(parameters: Mapping[Any, Any], name: str) -> None:
+    """Refuse what Triton would refuse with words of its own."""
+    for key, value in parameters.items():
+        if type(key) is not str or type(value) not in (str, int, bool):
+            raise BlsUsageError(f"bls.usage: parameters of '{name}' are names with str, int or bool")
