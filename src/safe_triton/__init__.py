@@ -23,13 +23,17 @@ from safe_triton.runtime import RequestInfo, SafeTritonPythonModel, protect
 
 if TYPE_CHECKING:
     from safe_triton.policy.bls import BlsPolicy, BlsTarget, BlsTensor
+    from safe_triton.policy.content import AudioInput, ImageInput, TextInput, TokenInput
+    from safe_triton.policy.sequences import SequenceLimits
 
 __all__ = [
+    "AudioInput",
     "BlsError",
     "BlsPolicy",
     "BlsTarget",
     "BlsTensor",
     "DeadlineExceeded",
+    "ImageInput",
     "InputLimits",
     "Limits",
     "LoadConditions",
@@ -41,16 +45,31 @@ __all__ = [
     "SafeTritonError",
     "SafeTritonPythonModel",
     "SandboxPolicy",
+    "SequenceLimits",
+    "TextInput",
+    "TokenInput",
     "__version__",
     "protect",
     "unsafe",
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Import the declarations of calls on first use: most models make none, and each import costs their start."""
-    if name not in ("BlsPolicy", "BlsTarget", "BlsTensor"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from safe_triton.policy import bls
+_RARE = {
+    "AudioInput": "content",
+    "BlsPolicy": "bls",
+    "BlsTarget": "bls",
+    "BlsTensor": "bls",
+    "ImageInput": "content",
+    "SequenceLimits": "sequences",
+    "TextInput": "content",
+    "TokenInput": "content",
+}
 
-    return getattr(bls, name)
+
+def __getattr__(name: str) -> object:
+    """Import a declaration that few models make on its first use: each import costs the start of all."""
+    if name not in _RARE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"safe_triton.policy.{_RARE[name]}"), name)

@@ -15,12 +15,18 @@ _PATH = re.compile(
 _SPACE = re.compile(r"\s+")
 
 
-def client_text(text: str) -> str:
+def client_text(text: str, *, keeps_lines: bool = False) -> str:
     """Return an author's message as a client may read it: one line, absolute paths replaced, length capped.
+
+    Args:
+        text: the message.
+        keeps_lines: leave line breaks, tabs and spaces as they are.
 
     Does not cover:
         Secrets that are no paths: an author who writes one into a message on purpose sends it.
     """
-    flat = _SPACE.sub(" ", "".join(char if char.isprintable() else " " for char in text[: 8 * MAX_CLIENT_TEXT])).strip()
+    kept = "\n\t" if keeps_lines else ""
+    flat = "".join(char if char.isprintable() or char in kept else " " for char in text[: 8 * MAX_CLIENT_TEXT])
+    flat = flat if keeps_lines else _SPACE.sub(" ", flat).strip()
     flat = _PATH.sub("<path>", flat)
     return flat if len(flat) <= MAX_CLIENT_TEXT else flat[: MAX_CLIENT_TEXT - 1] + "…"

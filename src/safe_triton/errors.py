@@ -7,7 +7,10 @@
     │   ├── LimitExceededError             limit.*      above a declared limit
     │   ├── SignatureError                 input.*      names, dtypes and shapes against config.pbtxt
     │   ├── ContentError                   content.*    payload: UTF-8, JSON, finite, value range
-    │   └── ParameterError                 parameter.*  request parameters
+    │   ├── ParameterError                 parameter.*  request parameters
+    │   ├── SequenceError                  sequence.*   a request that belongs to no open sequence
+    │   │   └── SequencesFullError (UNAVAILABLE)  sequence.full  as many are open as may be
+    │   └── RefusedError (server's)        client.refused  a server refused a request of safe_triton.client
     ├── DeadlineExceededError UNAVAILABLE  the client retries later or asks for less
     ├── ModelError            (chosen)     the author's answer to a client, text and code kept
     ├── ModelFailedError      INTERNAL     a client sees only the id; details are in the server's log
@@ -27,21 +30,35 @@
     │   ├── ExpressionError                expression.* a formula that is no formula, or that must not be
     │   ├── ConditionError                 condition.*  a declared load condition does not hold
     │   ├── ConfinementError               confinement.* what was required cannot be enforced here
+    │   ├── DeployError                    deploy.*     what the policy says cannot hold in a deployment
     │   └── EnvironmentMissingError        environment.* a package or release that a declaration needs
     ├── PathError             INVALID_ARG  path.*       a name that would leave its root, or is no plain file
-    └── ServerError           UNAVAILABLE  the operator installs or starts something; never sent to a client
-        ├── ServerNotFoundError            server.not_found
-        ├── IncompatibleEnvironmentError   server.incompatible
-        ├── ServerStartError               server.start
-        ├── ModelLoadError                 server.load
-        └── LockError                      lock.*       a repository that is not what its lock or signature says
+    ├── ServerError           UNAVAILABLE  the operator installs or starts something; never sent to a client
+    │   ├── ServerNotFoundError            server.not_found
+    │   ├── IncompatibleEnvironmentError   server.incompatible
+    │   ├── ServerStartError               server.start
+    │   ├── ModelLoadError                 server.load
+    │   └── LockError                      lock.*       a repository that is not what its lock or signature says
+    └── ClientError           UNAVAILABLE  client.*     a call of safe_triton.client that brought no answer
+        ├── ClientUsageError (INVALID_ARG)   client.usage        arguments, environment or file of the client
+        ├── ClientAccessError                client.access       a credential or certificate is not accepted
+        ├── ClientRateError                  client.rate         more requests than this identity may send
+        ├── ServerUnavailableError           client.unavailable  the server or model is not there now
+        ├── ClientTimeoutError               client.timeout      no answer in time; it may still be worked on
+        ├── ConnectionLostError              client.connection_lost  it broke after the request had left
+        ├── ServerFailedError (INTERNAL)     client.failed       the model or server failed with this request
+        ├── AnswerError (INTERNAL)           client.answer       the answer is not what the model declares
+        └── BatchError                       client.batch        some of many requests failed; the rest is kept
 
     DeadlineExceeded (BaseException)     raised inside the author's code by the watchdog; see ``runtime``
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 TRITON_CODES = (
     "UNKNOWN",
@@ -115,6 +132,36 @@ class ParameterError(RequestError):
     """A request parameter that is unknown, missing or outside its declaration."""
 
     default_reason = "parameter.invalid"
+
+
+class SequenceError(RequestError):
+    """A request that belongs to no open sequence of this model; the client starts one."""
+
+    default_reason = "sequence.unknown"
+
+
+class SequencesFullError(SequenceError):
+    """A new sequence, while as many are open as the model keeps; the client may retry later."""
+
+    code = "UNAVAILABLE"
+    default_reason = "sequence.full"
+
+
+class RefusedError(RequestError):
+    """The server refused a request of ``safe_triton.client``: its text, and its reason where it gives one.
+
+    Args:
+        reason: the server's slug, such as ``limit.sequence_length``; ``client.refused`` where it gave none.
+        code: the Triton code of the answer.
+        status: as the protocol has it, such as ``INVALID_ARGUMENT`` or ``400``.
+    """
+
+    default_reason = "client.refused"
+
+    def __init__(self, message: str, *, reason: str | None = None, code: str = "INVALID_ARG", status: str = "") -> None:
+        super().__init__(message, reason=reason)
+        self.code = code
+        self.status = status
 
 
 class DeadlineExceededError(SafeTritonError):
@@ -274,6 +321,12 @@ class ConfinementError(LoadError):
     default_reason = "confinement.unavailable"
 
 
+class DeployError(LoadError):
+    """What is asked to be rendered cannot hold in a deployment, or would be written where something else lies."""
+
+    default_reason = "deploy.invalid"
+
+
 class EnvironmentMissingError(LoadError):
     """A package or Triton release that a declaration needs and this environment lacks."""
 
@@ -322,6 +375,97 @@ class LockError(ServerError):
     """A repository, lock file or signature that cannot be read, or is not what was locked and signed."""
 
     default_reason = "lock.invalid"
+
+
+class ClientError(SafeTritonError):
+    """A call of ``safe_triton.client`` that brought no answer; the message never holds a credential.
+
+    Args:
+        reason: the server's slug where it gave one, else ``client.*``.
+        status: as the protocol has it, such as ``UNAVAILABLE`` or ``503``; empty where nothing was answered.
+        retry_after_s: seconds that the server asks to wait.
+    """
+
+    code = "UNAVAILABLE"
+    default_reason = "client.error"
+
+    def __init__(
+        self, message: str, *, reason: str | None = None, status: str = "", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, reason=reason)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class ClientUsageError(ClientError):
+    """The client's own arguments, environment variables or file are wrong; nothing was sent."""
+
+    code = "INVALID_ARG"
+    default_reason = "client.usage"
+
+
+class ClientAccessError(ClientError):
+    """A credential or certificate, the client's or the server's, was not accepted."""
+
+    default_reason = "client.access"
+
+
+class ClientRateError(ClientError):
+    """More requests than this identity or model may have; ``retry_after_s`` says when to come back."""
+
+    default_reason = "client.rate"
+
+
+class ServerUnavailableError(ClientError):
+    """The server, or the model in it, is not there now; the request was not worked on."""
+
+    default_reason = "client.unavailable"
+
+
+class ClientTimeoutError(ClientError):
+    """No answer within the deadline; the server may still work on the request."""
+
+    default_reason = "client.timeout"
+
+
+class ConnectionLostError(ClientError):
+    """The connection broke after the request had left; the server may have worked on it."""
+
+    default_reason = "client.connection_lost"
+
+
+class ServerFailedError(ClientError):
+    """The model or the server failed with this request; an id in the text leads to the server's log."""
+
+    code = "INTERNAL"
+    default_reason = "client.failed"
+
+
+class AnswerError(ClientError):
+    """The answer breaks the protocol, the model's configuration or a limit of the client."""
+
+    code = "INTERNAL"
+    default_reason = "client.answer"
+
+
+class BatchError(ClientError):
+    """Some of many requests failed, the others are done.
+
+    Args:
+        answers: every answer at its index, ``None`` where there is none.
+        errors: the failures by index; for rows, by the first row of the request.
+
+    Attributes:
+        index: the first failure's.
+    """
+
+    default_reason = "client.batch"
+
+    def __init__(self, message: str, *, answers: Sequence[Any], errors: Mapping[int, SafeTritonError]) -> None:
+        super().__init__(message)
+        self.answers = tuple(answers)
+        self.errors = dict(errors)
+        self.index = min(errors)
 
 
 class DeadlineExceeded(BaseException):

@@ -99,3 +99,44 @@ class AllowPublicAddress(Token):
     Does not cover:
         Encryption: HTTP of Triton has none.
     """
+
+
+@dataclass(frozen=True)
+class AllowPlaintext(Token):
+    """Let the gateway listen or reach a Triton, or a client send its credential, without TLS.
+
+    Does not cover:
+        Who reads along: credentials, inputs and outputs are visible to everybody on the way.
+    """
+
+
+@dataclass(frozen=True)
+class AllowAnonymous(Token):
+    """Let callers without any credential through the gateway.
+
+    Args:
+        reason: why it is acceptable here.
+        role: what they may do. They share one rate limit.
+
+    Raises:
+        PolicyError: reason ``policy.token``; the role is missing or blank.
+
+    Does not cover:
+        Callers with a wrong credential: these are refused.
+    """
+
+    role: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.role, str) or not self.role.strip():
+            raise wrong("policy.token", "unsafe.AllowAnonymous needs a role")
+
+
+@dataclass(frozen=True)
+class NoAccessLog(Token):
+    """Let the gateway keep no record of who called what.
+
+    Does not cover:
+        Its metrics, which count refusals and never say whose.
+    """

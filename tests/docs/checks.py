@@ -107,6 +107,13 @@ def check_pbtxt(text: str) -> None:
     text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
+def check_promql(text: str) -> None:
+    """Parse an expression of Prometheus."""
+    import promql_parser
+
+    promql_parser.parse(text)
+
+
 def check_nothing(text: str) -> None:
     """Accept a drawing or an output as it is."""
 
@@ -120,6 +127,7 @@ CHECKS: Mapping[str, Callable[[str], object]] = {
     "yaml": check_yaml,
     "pbtxt": check_pbtxt,
     "protobuf": check_pbtxt,
+    "promql": check_promql,
     "text": check_nothing,
     "diff": check_nothing,
 }

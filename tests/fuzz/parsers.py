@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["safe_triton.audit"]):
     from safe_triton.audit.repository.facts import read_facts
 
 FOLDER = Path(tempfile.mkdtemp(prefix="safe-triton-fuzz-"))
-DEPLOYMENTS = ("compose", "kubernetes", "dockerfile", "shell", "command-line")
+DEPLOYMENTS = ("compose", "kubernetes", "dockerfile", "shell", "command-line", "yaml")
 
 
 def config(data: bytes) -> None:

@@ -119,7 +119,7 @@ SHOW = """
     args = {{"model_instance_kind": "GPU", "model_instance_device_id": "{number}"}}
     {before}
     shown, gaps = gpu.show_own(args, renumbers={renumbers})
-    print(json.dumps([shown["model_instance_device_id"], len(gaps), cuda()["count"], gpu.minor_of(args)]))
+    print(json.dumps([shown["model_instance_device_id"], len(gaps), cuda()["count"], gpu.files_of(args)]))
 """
 
 
@@ -132,12 +132,12 @@ class TestShowOwn:
     def test_one_device_is_shown(self, gpus: tuple[Gpu, ...]) -> None:
         """Chosen by its identity, before CUDA starts."""
         code = SHOW.format(number=0, before="", renumbers=True)
-        assert in_child(code, **variables(gpus)) == ["0", 0, 1, gpus[0].minor]
+        assert in_child(code, **variables(gpus)) == ["0", 0, 1, [gpus[0].minor]]
 
     def test_too_late_is_reported(self, gpus: tuple[Gpu, ...]) -> None:
         """CUDA was started while the model was imported: noticed without any library."""
         code = SHOW.format(number=0, before="cuda()", renumbers=True)
-        assert in_child(code, **variables(gpus)) == ["0", 1, len(gpus), gpus[0].minor]
+        assert in_child(code, **variables(gpus)) == ["0", 1, len(gpus), [gpus[0].minor]]
 
     @pytest.mark.parametrize("renumbers", [True, False])
     def test_the_second_device(self, gpus: tuple[Gpu, ...], renumbers: bool) -> None:
@@ -146,7 +146,7 @@ class TestShowOwn:
             pytest.skip("one GPU here, two are needed")
         code = SHOW.format(number=1, before="", renumbers=renumbers)
         expected = ["0", 0, 1] if renumbers else ["1", 0, len(gpus)]
-        assert in_child(code, **variables(gpus)) == [*expected, gpus[1].minor]
+        assert in_child(code, **variables(gpus)) == [*expected, [gpus[1].minor]]
 
 
 MEMORY = """

@@ -10,7 +10,7 @@ from safe_triton.audit.deployment.detect import Kind
 from safe_triton.audit.deployment.shell import parse_shell
 from safe_triton.audit.finding import Finding
 
-KINDS: tuple[Kind, ...] = ("compose", "kubernetes", "dockerfile", "shell", "command-line")
+KINDS: tuple[Kind, ...] = ("compose", "kubernetes", "dockerfile", "shell", "command-line", "yaml")
 # Pieces of every grammar, so that texts get further than their first character.
 PIECES = st.sampled_from(
     [

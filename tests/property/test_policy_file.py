@@ -26,7 +26,7 @@ LIMITS = st.dictionaries(st.sampled_from([row.name for row in DEFAULTS]), NUMBER
     lambda values: Limits(**values)  # type: ignore[arg-type]
 )
 RESOURCES = st.dictionaries(st.sampled_from([row.name for row in RESOURCE_DEFAULTS]), NUMBERS, max_size=4).map(
-    lambda values: ResourceLimits(**values)
+    lambda values: ResourceLimits(**values)  # type: ignore[arg-type]
 )
 PATHS = st.lists(st.sampled_from(["/a", "/a/b", "/a/b/c", "/ab", "/c", "/"]), max_size=3, unique=True)
 SANDBOXES = st.builds(

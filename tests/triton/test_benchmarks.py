@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks import memory, traffic
+from benchmarks import client, gateway, memory, traffic
 from benchmarks.__main__ import main
 from benchmarks.in_stub import gate
 from benchmarks.in_stub import traffic as in_stub_traffic
@@ -52,10 +52,11 @@ def test_every_case_is_answered(case: gate.Case, triton_server: object) -> None:
 def test_turns_in_traffic(triton_server: object) -> None:
     """Every variant gets its share of real traffic."""
     server = triton_server(gate.REPOSITORY)  # type: ignore[operator]
-    found = in_stub_traffic.time_executes(server.http_url, 2, 0.5)
-    assert {name: len(values) for name, values in found.items()} == dict.fromkeys(
-        ("bare", "guarded", "bare again"), in_stub_traffic.ROUNDS
-    )
+    for case, variants in in_stub_traffic.CASES:
+        found = in_stub_traffic.time_executes(server.http_url, case, 2, 0.5)
+        assert {name: len(values) for name, values in found.items()} == dict.fromkeys(
+            ("bare", *variants, "bare again"), in_stub_traffic.ROUNDS
+        )
 
 
 def test_traffic_of_two_processes() -> None:
@@ -64,6 +65,23 @@ def test_traffic_of_two_processes() -> None:
     rows = list(traffic.measure(silent, lives=2, seconds=0.5, levels=(level,)))
     assert [row.name for row in rows] == [f"{name}, concurrency 4" for name in ("throughput", "p50", "p99")]
     assert all(row.bare > 0 for row in rows)
+
+
+def test_gateway() -> None:
+    """All three paths are driven over real TLS in front of one server, and Envoy's processor time is read."""
+    levels = (traffic.Level(1, 1, 0.2, 0.02, {}), traffic.Level(2, 2, 0.2, 0.02, {}))
+    rows = list(gateway.measure(silent, rounds=1, levels=levels))
+    if not rows:
+        pytest.skip("needs Envoy: the extra [gateway]")
+    assert [row.group for row in rows] == ["gateway"] * 5
+    assert all(row.bare > 0 and row.guarded > 0 for row in rows)
+
+
+def test_client() -> None:
+    """Both clients are driven over both protocols."""
+    rows = list(client.measure(silent, rounds=1))
+    assert [row.group for row in rows] == ["client"] * 2
+    assert all(row.bare > 0 and row.guarded > 0 for row in rows)
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

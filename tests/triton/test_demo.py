@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo" / "demo.py"
-MODULES = ("cases", "demo", "healing", "report", "wire")
+MODULES = ("cases", "demo", "gateway", "healing", "report", "wire")
 
 
 def command(*arguments: str) -> list[str]:
@@ -43,7 +43,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.usefixtures("triton_server")
 class TestOnTheServer:
-    def test_every_outcome_is_the_promised_one(self, tmp_path: Path) -> None:
+    def test_every_outcome_is_the_promised_one(self, tmp_path: Path, modules: dict[str, Any]) -> None:
         """Within a minute: exit status 0, both accuracies, each hostile request refused amid served neighbours."""
         started_s = time.monotonic()
         done = subprocess.run(
@@ -71,6 +71,10 @@ class TestOnTheServer:
         assert [row["executions"] for row in in_one_execute] == [1] * 4
         assert [row["ok"] for row in report["healing"]] == [True, True]
         assert all(row["neighbours_served"] == row["neighbours"] >= 5 for row in report["healing"])
+        if modules["gateway"].is_there():
+            assert {row["protocol"] for row in report["gateway"]} == {"HTTP", "gRPC"}
+            assert {row["answer"] for row in report["gateway"]} >= {"200", "401", "403", "413", "429", "OK"}
+            assert all(row["ok"] for row in report["gateway"])
         # Positive control: the secret was raised, and the operator can read it.
         assert "correct-horse" in (tmp_path / "demo-server.log").read_text(encoding="utf-8")
         assert "correct-horse" not in done.stdout + done.stderr

@@ -58,6 +58,41 @@ class Plain:
         return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", found)])]
 """
 
+CALLING = """
+from __future__ import annotations
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        tensors, found = request.inputs(), []
+        for name in ("bounded", "reader"):
+            call = pb_utils.InferenceRequest(model_name=name, inputs=tensors, requested_output_names=["Y"])
+            found.append(-1 if call.exec().has_error() else 1)
+        wrong = np.float64 if len(tensors[0].as_numpy()[0]) == 3 else np.float32
+        return pb_utils.InferenceResponse([pb_utils.Tensor("Y", np.array([found], wrong))])
+"""
+
+ASKING = """
+from __future__ import annotations
+
+from safe_triton import BlsPolicy, BlsTarget, BlsTensor, SafeTritonPythonModel
+
+NUMBERS = BlsTensor(dtype="FP32", dims=(-1,))
+
+
+class TritonPythonModel(SafeTritonPythonModel):
+    bls_policy = BlsPolicy(allow={"reader": BlsTarget(version=1, inputs={"X": NUMBERS}, outputs={"Y": NUMBERS})})
+
+    def infer(self, inputs):
+        return self.bls.infer("reader", inputs)
+"""
+
 PROTECTED = "\nfrom safe_triton import protect\n\nTritonPythonModel = protect(Plain)\n"
 BARE = "\nTritonPythonModel = Plain\n"
 
@@ -75,6 +110,14 @@ read = ["{data}"]
 
 [models.wrapped.limits]
 max_batch_size = 3
+
+[models.calling]
+protect = true
+outputs = "refuse"
+bls.allow = ["bounded"]
+
+[models.asking.bls]
+allow = ["bounded"]
 """
 
 
@@ -112,11 +155,14 @@ def server(triton_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Trit
     write(models, "reader", plain + BARE)
     write(models, "stranger", plain + BARE)
     write(models, "wrapped", plain + PROTECTED)
+    write(models, "calling", CALLING)
+    write(models, "asking", ASKING)
     parameter = 'parameters {{ key: "safe_triton.limits.{}" value {{ string_value: "{}" }} }}'
     write(models, "strict", SDK, parameter.format("max_elements", 5))
     policy = root / "safe-triton.toml"
     policy.write_text(POLICY.replace("{data}", str(data)), encoding="utf-8")
-    started: TritonServer = triton_server(models, confinement=load_policy(policy))
+    options: dict[str, Any] = {"view": True, "protect": ["calling"], "allow_failed_models": True}
+    started: TritonServer = triton_server(models, confinement=load_policy(policy), **options)
     return started
 
 
@@ -150,6 +196,22 @@ class TestGrants:
     def test_another_model_does_not_get_it(self, server: TritonServer) -> None:
         """The same code without the grant is refused."""
         assert ask(server, "stranger", 1)[0, 0] == -1
+
+
+class TestCalls:
+    def test_a_protected_class_calls_what_is_granted(self, server: TritonServer) -> None:
+        """One of its two calls is answered; the other one gets an error response."""
+        assert ask(server, "calling", 1).tolist() == [[1, -1]]
+
+    def test_its_wrong_outputs_are_refused(self, server: TritonServer) -> None:
+        """``outputs = "refuse"``: an FP64 where config.pbtxt says FP32."""
+        assert refusal(server, "calling", 1, 3).startswith("model failed (id ")
+
+    def test_a_declaration_beyond_the_grant_does_not_load(self, server: TritonServer) -> None:
+        """The line to add is in the reason."""
+        reason = server.failed_models["asking"].replace("\\", "")
+        line = '[models.asking.bls] allow = ["bounded", "reader"]'
+        assert f"policy.not_granted: it declares calls to reader:1; add to safe-triton.toml: {line}" in reason
 
 
 def test_a_configuration_that_widens_starts_nothing(tmp_path: Path) -> None:

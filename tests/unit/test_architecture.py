@@ -29,11 +29,11 @@ LAYERS = (
     ("unsafe",),
     ("policy", "config"),
     ("policyfile",),
-    ("audit", "expressions", "validation", "confinement"),
+    ("audit", "expressions", "validation", "confinement", "gateway"),
     ("runtime",),
     ("pipeline",),
     ("__init__",),
-    ("server", "deploy"),
+    ("server", "deploy", "client"),
     ("supervision", "learning"),
     ("testing",),
     ("cli", "__main__"),
@@ -80,7 +80,7 @@ SINGLE_IMPORTERS: Mapping[str, tuple[str, ...]] = {
 }
 
 # Too expensive for the stub: imported inside the function that needs them, never while the runtime is imported.
-HEAVY = ("RestrictedPython", "google", "psutil", "pydantic", "rich", "tritonclient", "typer", "yaml")
+HEAVY = ("RestrictedPython", "cryptography", "google", "psutil", "pydantic", "rich", "tritonclient", "typer", "yaml")
 RUNTIME_PATH = {component for row in LAYERS[:10] for component in row} - {"audit", "policyfile"}
 
 MAX_LINES = 500

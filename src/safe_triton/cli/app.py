@@ -10,11 +10,15 @@ from rich.table import Table
 
 from safe_triton import __version__
 from safe_triton.cli import (
+    certs,
     check,
     doctor,
     explain,
+    gateway,
+    keys,
     learn,
     lock,
+    new,
     plan,
     render,
     rules,
@@ -25,7 +29,7 @@ from safe_triton.cli import (
 )
 from safe_triton.cli.formats import Format, FormatOption, print_json
 from safe_triton.errors import ServerError
-from safe_triton.policy.defaults import DEFAULTS
+from safe_triton.policy.defaults import TABLES
 from safe_triton.server import locate as locate_server
 
 app = typer.Typer(
@@ -65,12 +69,13 @@ def locate(output: FormatOption = Format.TEXT) -> None:
 def limits(output: FormatOption = Format.TEXT) -> None:
     """Print the default limits: what holds where a model declares nothing."""
     if output is Format.JSON:
-        print_json([dataclasses.asdict(row) for row in DEFAULTS])
+        print_json([{**dataclasses.asdict(row), "of": of} for of, rows in TABLES.items() for row in rows])
         return
-    table = Table("limit", "default", "unit", "why", title="Default limits")
-    for row in DEFAULTS:
-        table.add_row(row.name, f"{row.value:,}" if isinstance(row.value, int) else row.value, row.unit, row.reason)
-    Console().print(table)
+    for of, rows in TABLES.items():
+        table = Table("limit", "default", "unit", "why", title=f"Defaults of {of}")
+        for row in rows:
+            table.add_row(row.name, f"{row.value:,}" if isinstance(row.value, int) else row.value, row.unit, row.reason)
+        Console().print(table)
 
 
 @app.command()
@@ -79,5 +84,22 @@ def version() -> None:
     typer.echo(__version__)
 
 
-for command in (serve, status, learn, plan, schema, run_confined, doctor, explain, check, rules, lock, render):
+for command in (
+    serve,
+    gateway,
+    status,
+    learn,
+    plan,
+    schema,
+    run_confined,
+    doctor,
+    explain,
+    check,
+    rules,
+    lock,
+    render,
+    new,
+    certs,
+    keys,
+):
     command.register(app)

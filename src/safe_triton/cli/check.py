@@ -138,8 +138,7 @@ def _look(
         from safe_triton.policyfile import load_policy
 
         operator = load_policy(policy)
-        if fail_on is None and "fail_on" in operator.audit.model_fields_set:
-            level = operator.audit.fail_on
+        level = fail_on.value if fail_on else operator.audit.fail_on
         select = select or list(operator.audit.select)
         ignore = [*ignore, *operator.audit.ignore]
     data = None

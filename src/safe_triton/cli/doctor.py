@@ -14,7 +14,7 @@ from rich.text import Text
 
 from safe_triton import unsafe
 from safe_triton.cli.formats import Format, FormatOption, print_json
-from safe_triton.cli.policies import ModelOption, PolicyOption, sandbox_of
+from safe_triton.cli.policies import ModelOption, PolicyOption, gpu_files, sandbox_of
 from safe_triton.errors import SafeTritonError
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def doctor(
     port: Annotated[
         list[int] | None, typer.Option(help="Try a policy that connects to this TCP port; repeat for more.")
     ] = None,
-    gpu: Annotated[list[int] | None, typer.Option(help="Try a policy that uses this NVIDIA device.")] = None,
+    gpu: Annotated[
+        list[str] | None, typer.Option(help="Try a policy that uses this NVIDIA device: number, GPU-… or MIG-….")
+    ] = None,
     memory_bytes: Annotated[int | None, typer.Option(help="Try a policy with this much address space.")] = None,
 ) -> None:
     """Show what can be enforced here, each mechanism really tried in a process of its own, and how to get the rest.
@@ -63,7 +65,7 @@ def doctor(
             read=(*base.read, *(str(path.absolute()) for path in read or ())),
             write=(*base.write, *(str(path.absolute()) for path in write or ())),
             network=unsafe.AllowNetwork(reason="tried by doctor", to=tuple(port)) if port else base.network,
-            gpu_ids=(*base.gpu_ids, *(gpu or ())),
+            gpu_ids=gpu_files(base.gpu_ids, gpu or ()),
             resources=dataclasses.replace(base.resources, **resources),
         )
         diagnosis = diagnose(tried)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -37,3 +38,17 @@ def sandbox_of(policy: Path | None, model: str) -> SandboxPolicy:
             f"policy.unknown_model: {policy}: no table [models.{model}]; it has {known}", reason="policy.unknown_model"
         )
     return operator.model(model).sandbox if model else operator.defaults.sandbox
+
+
+def gpu_files(granted: Sequence[int | str], more: Sequence[str]) -> tuple[int | str, ...]:
+    """Return the device files of what a policy grants and ``--gpu`` adds.
+
+    Raises:
+        PolicyError: no GPU or slice here has that identity.
+    """
+    words = (*granted, *(int(word) if word.isdecimal() else word for word in more))
+    if not any(isinstance(word, str) for word in words):
+        return words
+    from safe_triton.server.gpus import device_files  # reads the driver's files
+
+    return device_files(words)

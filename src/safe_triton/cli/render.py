@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from safe_triton.cli import render_forms, render_monitoring
 from safe_triton.errors import SafeTritonError
 from safe_triton.pipeline import Pipeline
 
@@ -64,4 +65,6 @@ def _refused(message: str) -> typer.Exit:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
+    render_forms.register(renders)
+    render_monitoring.register(renders)
     app.add_typer(renders, name="render")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from safe_triton import unsafe
-from safe_triton.cli.policies import ModelOption, PolicyOption, sandbox_of
+from safe_triton.cli.policies import ModelOption, PolicyOption, gpu_files, sandbox_of
 from safe_triton.confinement.engine import confine_and_execute
 from safe_triton.confinement.environment import clean_environment
 from safe_triton.errors import SafeTritonError
@@ -39,7 +39,9 @@ def run_confined(  # noqa: PLR0917 - typer fills them in by name
         list[int] | None, typer.Option(help="With the network: only to this TCP port; repeat for more.")
     ] = None,
     allow_processes_reason: Annotated[str, typer.Option(help="Allow child processes, for this reason.")] = "",
-    gpu: Annotated[list[int] | None, typer.Option(help="NVIDIA device by number; repeat for more.")] = None,
+    gpu: Annotated[
+        list[str] | None, typer.Option(help="NVIDIA device by number, or GPU-… or MIG-…; repeat for more.")
+    ] = None,
     memory_bytes: Annotated[int | None, typer.Option(help="Address space (private data with a GPU).")] = None,
     open_files: Annotated[int | None, typer.Option(help="Descriptors at a time.")] = None,
     file_bytes: Annotated[int | None, typer.Option(help="Size of any file that is written.")] = None,
@@ -68,7 +70,7 @@ def run_confined(  # noqa: PLR0917 - typer fills them in by name
             processes=unsafe.AllowProcesses(reason=allow_processes_reason)
             if allow_processes_reason
             else base.processes,
-            gpu_ids=(*base.gpu_ids, *(gpu or ())),
+            gpu_ids=gpu_files(base.gpu_ids, gpu or ()),
             resources=dataclasses.replace(
                 base.resources, **{name: value for name, value in resources.items() if value is not None}
             ),

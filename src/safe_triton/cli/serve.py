@@ -20,8 +20,10 @@ from safe_triton.server.hardening import RESTRICTED_APIS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from safe_triton.policyfile import GatewayPolicy
     from safe_triton.server import StartProgress
-    from safe_triton.supervision.service import Service
+    from safe_triton.supervision.gateway import Gateway
+    from safe_triton.supervision.service import Preparation, Service
 
 CANNOT_SERVE = 2
 MOST_WARNINGS = 10
@@ -40,6 +42,10 @@ def serve(
     protect: Annotated[
         bool, typer.Option("--protect", help="Serve unmodified models under the SDK's checks too.")
     ] = False,
+    gateway: Annotated[
+        bool,
+        typer.Option("--gateway", help="Envoy in front of it, as [gateway] of the policy says: TLS, roles, limits."),
+    ] = False,
     allow_failed: Annotated[
         bool, typer.Option("--allow-failed", help="Serve although a model failed to load; it is tried again.")
     ] = False,
@@ -49,7 +55,8 @@ def serve(
     Before anything starts, the repository is checked and compared with its lock file. A model reads its own folder, the
     Python environment and system libraries; everything else it may touch stands in the policy. A model that dies or
     hangs is loaded again; one that keeps failing is quarantined. Flags of tritonserver, such as its ports, follow after
-    --. SIGHUP reads the policy again and takes over what changed in the repositories.
+    --. SIGHUP reads the policy again and takes over what changed in the repositories. With --gateway, clients reach the
+    models through Envoy alone, which takes a new policy over without dropping a request.
 
     The server's log goes to standard output, everything else to standard error.
 
@@ -68,6 +75,7 @@ def serve(
                 models,
                 operator,
                 protect=protect,
+                gateway=gateway,
                 flags=flags,
                 allow_failed=allow_failed,
                 on_step=status.update,
@@ -189,6 +197,8 @@ def _print_summary(console: Console, service: Service) -> None:
     for name, policy in ready.policies.items():
         for place, token in {**policy.limits.tokens(), **policy.sandbox.tokens()}.items():
             console.print(f"{name}: {place}: {type(token).__name__}: {token.reason}", highlight=False, markup=False)
+    if service.gateway is not None:
+        _print_gateway(console, service.gateway, ready)
     places = {
         "HTTP": server.http_url,
         "gRPC": server.grpc_url,
@@ -197,7 +207,36 @@ def _print_summary(console: Console, service: Service) -> None:
         "log": str(server.log),
         "admin": f"{service.admin_file} opens {', '.join(RESTRICTED_APIS)}",
     }
+    if (gateway := service.gateway) is not None:
+        places["gateway"] = f"{gateway.url}, its metrics {gateway.metrics_url}, its log {gateway.log.path}"
     for name, place in places.items():
         console.print(f"{name:<8} {place}", highlight=False, markup=False, soft_wrap=True)
     locked = "the repository is as locked" if ready.is_locked else "the repository has no lock file"
     console.print(f"{locked}; Ctrl-C ends the server", highlight=False)
+
+
+def _print_gateway(console: Console, gateway: Gateway, ready: Preparation) -> None:
+    """Say who may call what, and what nobody can call."""
+    policy, envoy = gateway.policy, ready.envoy
+    if envoy is not None and not envoy.is_tested:
+        console.print(f"Envoy {envoy.version} is newer than what the gateway was tested with", highlight=False)
+    console.print(f"gateway: {len(policy.identities)} identities, {len(policy.roles)} roles", highlight=False)
+    for name in unreachable(policy, [model.name for model in ready.models]):
+        console.print(
+            f"gateway: no role of an identity names {name}: nobody can call it", highlight=False, markup=False
+        )
+    for gap in gateway.enforcement_gaps():
+        console.print(f"gateway: not enforced: {gap}", highlight=False, markup=False, soft_wrap=True)
+
+
+def unreachable(policy: GatewayPolicy, models: Sequence[str]) -> list[str]:
+    """Return the models that no identity's role may infer; pure."""
+    held = {role for identity in policy.identities.values() for role in identity.roles}
+    held |= {policy.anonymous.role} if policy.anonymous else set()
+    called = {
+        name
+        for role in held
+        if {"infer", "stream"} & set(policy.roles[role].verbs)
+        for name in policy.roles[role].models
+    }
+    return [] if "*" in called else [name for name in models if name not in called]

@@ -108,7 +108,9 @@ def _ask(session: Session) -> dict[str, Any]:
 def _is_ready(found: dict[str, Any]) -> bool:
     if "ready" in found:
         return bool(found["ready"])
-    return bool(found["answers"]) and all(row["state"] == "ready" for row in found["models"])
+    gateway = found.get("gateway")
+    is_reached = gateway is None or gateway["state"] == "ready"
+    return bool(found["answers"]) and is_reached and all(row["state"] == "ready" for row in found["models"])
 
 
 def _drawn(found: dict[str, Any]) -> Group:
@@ -128,7 +130,18 @@ def _drawn(found: dict[str, Any]) -> Group:
     deaths = sum(found["server_restarts"].values())
     answer = "answers" if found["answers"] else "does not answer"
     head = f"tritonserver {found['pid']}: {found['server']}, {answer}, restarted {deaths} times"
-    return Group(Text(head), table)
+    return Group(Text(head), *_gateway(found.get("gateway")), table)
+
+
+def _gateway(row: dict[str, Any] | None) -> list[Text]:
+    """The gateway's line, where there is one."""
+    if row is None:
+        return []
+    deaths, reloads = sum(row["restarts"].values()), row["reloads"]
+    cause = f", last cause: {row['last_cause']}" if row["last_cause"] else ""
+    text = f"gateway {row['pid']}: {row['state']}, {row['url']}, restarted {deaths} times"
+    text += f", new files taken {reloads.get('taken', 0)} times, refused {reloads.get('refused', 0)} times{cause}"
+    return [Text(text)]
 
 
 def _state(row: dict[str, Any]) -> str:

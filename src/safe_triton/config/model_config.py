@@ -14,6 +14,9 @@ from safe_triton.errors import ConfigError
 MAX_DIMS = 64
 """Axes of one tensor: more than numpy 1.x can hold (32), so that only nonsense is refused."""
 
+DEFAULT_SEQUENCE_IDLE_US = 1_000_000
+"""``max_sequence_idle_microseconds`` where a configuration has none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
@@ -54,6 +57,7 @@ class ModelConfig:
         server_outputs: names of outputs that Triton keeps for itself: a sequence's implicit state.
         is_decoupled: whether a request may have any number of responses.
         has_sequences: whether the sequence batcher is on.
+        sequence_idle_us: microseconds after which it gives up on a sequence that sends nothing; 0 without it.
         parameters: config.pbtxt's ``parameters`` by key.
     """
 
@@ -65,6 +69,7 @@ class ModelConfig:
     server_outputs: frozenset[str] = frozenset()
     is_decoupled: bool = False
     has_sequences: bool = False
+    sequence_idle_us: int = 0
     parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
@@ -104,6 +109,7 @@ class ModelConfig:
             server_outputs=frozenset(state.text("output_name") for state in sequences.items("state")),
             is_decoupled=top.section("model_transaction_policy").flag("decoupled"),
             has_sequences="sequence_batching" in top.values,
+            sequence_idle_us=_idle_us(sequences) if "sequence_batching" in top.values else 0,
             parameters=_parameters(top.section("parameters")),
         )
         for kind, specs in (("input", config.inputs), ("output", config.outputs)):
@@ -184,6 +190,13 @@ def _tensor(reader: _Reader, *, is_input: bool) -> TensorSpec:
         is_ragged=is_input and reader.flag("allow_ragged_batch"),
         reshape=reshape,
     )
+
+
+def _idle_us(sequences: _Reader) -> int:
+    """Return Triton's own time for a silent sequence; JSON may write 64 bits as text, 0 stands for the default."""
+    value = sequences.values.get("max_sequence_idle_microseconds", 0)
+    number = int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else 0
+    return number or DEFAULT_SEQUENCE_IDLE_US
 
 
 def _server_inputs(top: _Reader, sequences: _Reader) -> list[str]:

@@ -67,11 +67,21 @@ def read_pbtxt(path: Path) -> dict[str, Any]:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise ConfigError(f"config.pbtxt is no model configuration: {error}") from None
-    return _fields(message)
+    return message_fields(message)
 
 
-def _fields(message: Any) -> dict[str, Any]:
-    """A message as a dict: scalars always unless they track presence, messages and choices only where they are set."""
+def change_pbtxt(path: Path, **values: str) -> None:
+    """Write texts into fields of a config.pbtxt that can be read; an empty one takes the field away."""
+    from google.protobuf import text_format
+
+    message = text_format.Parse(path.read_text(encoding="utf-8"), model_config_class()())
+    for name, value in values.items():
+        setattr(message, name, value)
+    path.write_text(text_format.MessageToString(message), encoding="utf-8")
+
+
+def message_fields(message: Any) -> dict[str, Any]:
+    """Return a message as a dict: scalars unless they track presence and are unset, messages where they are set."""
     values: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
@@ -89,7 +99,7 @@ def _fields(message: Any) -> dict[str, Any]:
 def _value(field: Any, value: Any) -> Any:
     """One value of a field: enumerations by name, messages as dicts, 64-bit numbers as numbers."""
     if field.message_type is not None:
-        return _fields(value)
+        return message_fields(value)
     if field.enum_type is not None:
         return field.enum_type.values_by_number[value].name
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value

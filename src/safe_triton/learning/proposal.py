@@ -99,7 +99,7 @@ def smallest_policy(recording: Recording, current: SandboxPolicy, surroundings: 
         write=(),
         network=_network(records, declared, current, found),
         processes=_processes(records, declared, current, found),
-        gpu_ids=tuple(sorted({*current.gpu_ids, *declared.gpu_ids})),
+        gpu_ids=(*current.gpu_ids, *declared.gpu_ids),
     )
     read, write = _paths(records, declared, current, base, surroundings, found)
     _note_rest(recording, records, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -166,7 +166,7 @@ def _surroundings(server: TritonServer, folder: Path, recorder: Recorder) -> Sur
     if len(versions) == 1:
         places["version"] = versions.pop()
     return Surroundings(
-        grants=lambda policy: _real(compile_grants(joined(policy, needs), python_paths())),
+        grants=lambda policy: _real(compile_grants(replace(joined(policy, needs), gpu_ids=()), python_paths())),
         places={name: os.path.realpath(place) for name, place in places.items()},
         ignored=(f"{workspace}{os.sep}", f"{_SHARED_MEMORY}/{server.region_prefix}", _SEAL_READS),
         has_gpu=any(policy.gpu_ids for policy in own.values()),

@@ -61,6 +61,21 @@ DEFAULTS: tuple[DefaultLimit, ...] = (
         1,
         "shared memory is shared by all models",
     ),
+    DefaultLimit("max_responses", 10_000, "responses of one streamed request", 1, "a stream may go on without an end"),
+    DefaultLimit(
+        "max_stream_bytes",
+        256 * MIB,
+        "bytes of all responses of one streamed request",
+        1,
+        "tritonserver keeps all that a slow client has not read",
+    ),
+    DefaultLimit(
+        "stream_deadline_ms",
+        600_000,
+        "milliseconds of one streamed request",
+        1,
+        "an instance serves one stream at a time",
+    ),
     DefaultLimit(
         "deadline_ms", 30_000, "milliseconds of the author's code per call", 1, "a client has given up by then"
     ),
@@ -91,3 +106,49 @@ BLS_BY_NAME = {row.name: row for row in BLS_DEFAULTS}
 
 CALL_PARAMETER = "safe_triton.bls"
 """Request parameter of a call from another guarded model: the time left, and the models that led to it."""
+
+CONTENT_DEFAULTS: tuple[DefaultLimit, ...] = (
+    DefaultLimit("max_pixels", 25_000_000, "pixels per image", 1, "a camera's photograph fits, a bomb does not"),
+    DefaultLimit(
+        "max_side", 16_384, "pixels of width or height", 1, "no camera has more; a strip of pixels is an attack"
+    ),
+    DefaultLimit("max_frames", 1, "frames per image", 1, "an animation is decoded frame by frame"),
+    DefaultLimit(
+        "max_duration_ms", 60_000, "milliseconds per sound", 1, "a minute of speech; longer ones are streamed"
+    ),
+    DefaultLimit("max_channels", 2, "channels per sound", 1, "mono or stereo"),
+    DefaultLimit("max_sample_rate_hz", 192_000, "samples per second and channel", 1, "the most that recorders write"),
+    DefaultLimit("max_characters", 1 << 18, "characters per text", 1, "a book's chapter fits"),
+    DefaultLimit(
+        "max_decoded_bytes",
+        256 * MIB,
+        "decoded bytes per input",
+        1,
+        "small files decode to large arrays: their sum counts",
+    ),
+)
+"""Bounds of images, sounds and texts (``ImageInput``, ``AudioInput``, ``TextInput``)."""
+
+CONTENT_BY_NAME = {row.name: row for row in CONTENT_DEFAULTS}
+
+SEQUENCE_DEFAULTS: tuple[DefaultLimit, ...] = (
+    DefaultLimit("max_sequences", 1024, "sequences at a time and instance", 1, "each keeps its state until it ends"),
+    DefaultLimit("max_steps", 100_000, "requests per sequence", 1, "a sequence may go on without an end"),
+    DefaultLimit(
+        "max_state_bytes", 4 * MIB, "bytes of one sequence's state", 1, "times max_sequences is what all may keep"
+    ),
+    DefaultLimit(
+        "max_idle_ms", 60_000, "milliseconds without a request", 1, "a client that is gone never ends its sequence"
+    ),
+)
+"""Bounds of a model's sequences (``SequenceLimits``)."""
+
+SEQUENCE_BY_NAME = {row.name: row for row in SEQUENCE_DEFAULTS}
+
+TABLES: dict[str, tuple[DefaultLimit, ...]] = {
+    "Limits": DEFAULTS,
+    "BlsPolicy": BLS_DEFAULTS,
+    "SequenceLimits": SEQUENCE_DEFAULTS,
+    "ImageInput, AudioInput, TextInput": CONTENT_DEFAULTS,
+}
+"""All tables, by the declarations whose defaults they hold."""

@@ -50,6 +50,8 @@ class InputLimits(Declaration):
         utf8: refuse BYTES elements that are not UTF-8.
         schema: a pydantic model; each BYTES element is a JSON text of it, and the author receives the
             validated instances in an object array of the same shape.
+        content: an :class:`ImageInput`, :class:`AudioInput`, :class:`TextInput` or :class:`TokenInput`: what the
+            input stands for. What is decoded reaches the author in an object array of the same shape.
 
     Raises:
         PolicyError: a value of the wrong type, out of range, or rules that exclude each other.
@@ -66,6 +68,7 @@ class InputLimits(Declaration):
     finite: bool = False
     utf8: bool = False
     schema: type | None = None
+    content: Declaration | None = None
 
     def __post_init__(self) -> None:
         if self.sequence_axis != "none":
@@ -79,24 +82,35 @@ class InputLimits(Declaration):
             raise wrong("policy.conflict", 'InputLimits has max_sequence_length and sequence_axis="none"')
         if self.schema is not None and not isinstance(self.schema, type):
             raise wrong("policy.type", "InputLimits.schema must be a pydantic model class")
+        if self.content is not None:
+            self._check_content(self.content)
+
+    def _check_content(self, content: Declaration) -> None:
+        from safe_triton.policy.content import Content  # most models declare none
+
+        if not isinstance(content, Content):
+            raise wrong("policy.type", "InputLimits.content must be an ImageInput, AudioInput, TextInput or TokenInput")
+        rules.check_sound(content)
+        if self.schema is not None:
+            raise wrong("policy.conflict", "InputLimits has both a schema and a content")
 
     @combining
     def tighten(self, other: InputLimits) -> InputLimits:
         """Combine two declarations for one input; the tighter of each wins.
 
         Raises:
-            PolicyError: reason ``policy.conflict``; two axes or two schemas were declared.
+            PolicyError: reason ``policy.conflict``; two axes, two schemas or two contents were declared.
         """
         both = self.declared & other.declared
         for mine, theirs in ((self, other), (other, self)):
             counts = "max_sequence_length" in mine.declared and "sequence_axis" in theirs.declared
             if counts and mine.sequence_axis != theirs.sequence_axis:
                 raise wrong("policy.conflict", "InputLimits.max_sequence_length is declared for another sequence_axis")
-        for name in ("sequence_axis", "schema"):
+        for name in ("sequence_axis", "schema", "content"):
             if name in both and getattr(self, name) != getattr(other, name):
                 raise wrong("policy.conflict", f"InputLimits.{name} is declared twice with different values")
         values = {name: _tighter(name, self, other) for name in INHERITED if name in self.declared | other.declared}
-        for name in ("sequence_axis", "schema"):
+        for name in ("sequence_axis", "schema", "content"):
             for side in (self, other):
                 if name in side.declared:
                     values[name] = getattr(side, name)
@@ -222,6 +236,9 @@ class Limits(Declaration):
         max_parameter_bytes: bytes of each parameter, name and value together.
         max_id_length: characters of the request id and of a correlation id.
         max_output_bytes: bytes of all outputs of one response.
+        max_responses: responses of one request of a decoupled model.
+        max_stream_bytes: bytes of all responses of one request of a decoupled model.
+        stream_deadline_ms: milliseconds that all responses of one request of a decoupled model may take.
         deadline_ms: soft deadline of one call of the author's code, in milliseconds.
         hard_deadline_grace_ms: milliseconds after the soft deadline until the process is ended.
         load_deadline_ms: milliseconds that ``load()`` may take.
@@ -249,6 +266,9 @@ class Limits(Declaration):
     max_parameter_bytes: Limit = _default("max_parameter_bytes")
     max_id_length: Limit = _default("max_id_length")
     max_output_bytes: Limit = _default("max_output_bytes")
+    max_responses: Limit = _default("max_responses")
+    max_stream_bytes: Limit = _default("max_stream_bytes")
+    stream_deadline_ms: Limit = _default("stream_deadline_ms")
     deadline_ms: Limit = _default("deadline_ms")
     hard_deadline_grace_ms: Limit = _default("hard_deadline_grace_ms")
     load_deadline_ms: Limit = _default("load_deadline_ms")

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safe_triton._declared import Declaration, wrong
 from safe_triton.errors import PolicyError
 from safe_triton.policy.limits import InputLimits, Limits, OutputLimits, ParameterLimits
 from safe_triton.unsafe import Unlimited
 
+if TYPE_CHECKING:
+    from safe_triton.policy.bls import BlsGrants
+
 LIMITS_VARIABLE = "SAFE_TRITON_LIMITS"
 """Environment variable that carries them."""
+
+CALLS_VARIABLE = "SAFE_TRITON_CALLS"
+"""Environment variable that carries which models this one may call."""
+
+OUTPUTS_VARIABLE = "SAFE_TRITON_OUTPUTS"
+"""Environment variable that says ``refuse`` where a protected model's wrong outputs are a failure."""
 
 MAX_BYTES = 120_000
 """Bytes of them: Linux takes at most 128 KiB for one variable, and the process would not start."""
@@ -44,9 +53,18 @@ def limits_to_json(limits: Limits) -> str:
     Raises:
         PolicyError: reason ``policy.range``; more than a process's environment can hold.
     """
-    text = json.dumps(to_plain(limits), separators=(",", ":"))
+    return _to_json(limits, "limits")
+
+
+def calls_to_json(grants: BlsGrants) -> str:
+    """As :func:`limits_to_json`, of the models that may be called; :func:`calls_from_json` reads it."""
+    return _to_json(grants, "names of models that may be called")
+
+
+def _to_json(declared: Declaration, what: str) -> str:
+    text = json.dumps(to_plain(declared), separators=(",", ":"))
     if len(text) > MAX_BYTES:
-        raise wrong("policy.range", f"the limits of one model take {len(text)} bytes; {MAX_BYTES} can be passed on")
+        raise wrong("policy.range", f"the {what} of one model take {len(text)} bytes; {MAX_BYTES} can be passed on")
     return text
 
 
@@ -61,6 +79,20 @@ def limits_from_json(text: str) -> Limits:
         return Limits(**values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, PolicyError) as error:
         raise wrong("policy.limits", f"{LIMITS_VARIABLE} cannot be read: {type(error).__name__}") from None
+
+
+def calls_from_json(text: str) -> BlsGrants:
+    """Read what :func:`calls_to_json` returned.
+
+    Raises:
+        PolicyError: reason ``policy.limits``; it is something else.
+    """
+    from safe_triton.policy.bls import BlsGrants  # only models that call others need it
+
+    try:
+        return BlsGrants(**json.loads(text))
+    except (ValueError, TypeError, RecursionError, PolicyError) as error:
+        raise wrong("policy.limits", f"{CALLS_VARIABLE} cannot be read: {type(error).__name__}") from None
 
 
 def _declared(name: str, value: Any) -> Any:

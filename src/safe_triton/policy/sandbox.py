@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 from safe_triton._declared import Declaration, combining, wrong
 from safe_triton.policy import _checks as rules
 from safe_triton.policy.defaults import MIB, DefaultLimit
+from safe_triton.policy.gpus import WHOLE_PERCENT
 from safe_triton.unsafe import AllowNetwork, AllowProcesses, Token, Unlimited
 
 GIB = 1 << 30
@@ -48,8 +50,16 @@ RESOURCE_DEFAULTS: tuple[DefaultLimit, ...] = (
         16 * GIB,
         "bytes of each GPU",
         16 * MIB,
-        "as memory_bytes: one model does not take a whole large device; PyTorch and CuPy keep to it",
+        "as memory_bytes: one model does not take a whole large device; PyTorch, CuPy and JAX keep to it",
     ),
+)
+
+GPU_PERCENT_DEFAULT = DefaultLimit(
+    "gpu_memory_percent",
+    100,
+    "percent of each GPU's memory",
+    1,
+    "one process may have it all; where several share a GPU, what they have together is at most 100",
 )
 
 SCRATCH_DEFAULT = DefaultLimit(
@@ -62,6 +72,9 @@ SCRATCH_DEFAULT = DefaultLimit(
 
 _RESOURCES = {row.name: row for row in RESOURCE_DEFAULTS}
 
+_GPU_WORD = re.compile(r"GPU-[\w-]+|MIG-[\w/-]+|nvidia-cap\d+")
+"""A GPU's identity, a slice's, and the device file of a capability below ``/dev/nvidia-caps``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceLimits(Declaration):
@@ -73,10 +86,11 @@ class ResourceLimits(Declaration):
         file_bytes: size that any file may be written to.
         stack_bytes: stack of each thread.
         user_threads: threads that the user may have on the machine when this process makes one more.
-        gpu_memory_bytes: memory of each GPU that PyTorch and CuPy allocate; no kernel counts it.
+        gpu_memory_bytes: memory of each GPU that PyTorch, CuPy, JAX and TensorFlow allocate; no kernel counts it.
+        gpu_memory_percent: the same as a share of the GPU, or of the MIG slice; the smaller of both holds.
 
     Raises:
-        PolicyError: not a whole number, below the least useful value, or ``None``.
+        PolicyError: not a whole number, below the least useful value, above 100 percent, or ``None``.
 
     Does not cover:
         CPU time: deadlines bound it per request, the kernel's own limit counts a process's whole life. The number of
@@ -90,16 +104,21 @@ class ResourceLimits(Declaration):
     stack_bytes: int | Unlimited = _RESOURCES["stack_bytes"].value  # type: ignore[assignment]
     user_threads: int | Unlimited = _RESOURCES["user_threads"].value  # type: ignore[assignment]
     gpu_memory_bytes: int | Unlimited = _RESOURCES["gpu_memory_bytes"].value  # type: ignore[assignment]
+    gpu_memory_percent: int = GPU_PERCENT_DEFAULT.value  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         for row in RESOURCE_DEFAULTS:
             rules.check_limit(f"ResourceLimits.{row.name}", getattr(self, row.name), row.minimum)
+        rules.check_whole("ResourceLimits.gpu_memory_percent", self.gpu_memory_percent, GPU_PERCENT_DEFAULT.minimum)
+        if self.gpu_memory_percent > WHOLE_PERCENT:
+            raise wrong("policy.range", f"ResourceLimits.gpu_memory_percent must be at most {WHOLE_PERCENT}")
 
     @combining
     def tighten(self, other: ResourceLimits) -> ResourceLimits:
         """Return the smaller of each limit; a number is smaller than :class:`unsafe.Unlimited`."""
         return ResourceLimits(
-            **{row.name: _smaller(getattr(self, row.name), getattr(other, row.name)) for row in RESOURCE_DEFAULTS}
+            **{row.name: _smaller(getattr(self, row.name), getattr(other, row.name)) for row in RESOURCE_DEFAULTS},
+            gpu_memory_percent=min(self.gpu_memory_percent, other.gpu_memory_percent),
         )
 
 
@@ -114,8 +133,10 @@ class SandboxPolicy(Declaration):
         processes: ``False``, or :class:`unsafe.AllowProcesses`.
         executable_memory: whether libraries may still be loaded and code generated. The seal turns it off where a model
             declares so; a Python process that imports compiled modules needs it.
-        gpu_ids: NVIDIA device files that may be used: 1 is ``/dev/nvidia1``. Under ``safe-triton serve`` a model
-            whose instances are on GPUs has theirs without being named here.
+        gpu_ids: the only GPUs that may be used: Triton's numbers, as in an instance group's ``gpus``, or identities,
+            ``GPU-…`` and ``MIG-…`` for a slice. Where it is left out, a model has the GPUs of its instance groups.
+            Without a server a number is that of the device file, 1 for ``/dev/nvidia1``, and a slice is named by the
+            files of its capabilities, ``nvidia-cap12``, beside its GPU.
         scratch_bytes: size of the folder that ``{scratch}`` stands for, which exists where ``write`` names it.
         resources: limits that the kernel counts.
         enforcement: ``"required"`` raises when a part cannot be enforced; ``"best-effort"`` reports it and goes on.
@@ -132,7 +153,7 @@ class SandboxPolicy(Declaration):
     network: AllowNetwork | Literal[False] = False
     processes: AllowProcesses | Literal[False] = False
     executable_memory: bool = True
-    gpu_ids: Sequence[int] = ()
+    gpu_ids: Sequence[int | str] = ()
     scratch_bytes: int | Unlimited = SCRATCH_DEFAULT.value  # type: ignore[assignment]
     resources: ResourceLimits = field(default_factory=ResourceLimits)
     enforcement: Literal["required", "best-effort"] = "required"
@@ -145,9 +166,12 @@ class SandboxPolicy(Declaration):
         rules.check_flag("SandboxPolicy.executable_memory", self.executable_memory)
         if not isinstance(self.gpu_ids, (tuple, list)):
             raise wrong("policy.type", "SandboxPolicy.gpu_ids must be a tuple")
-        for index in self.gpu_ids:
-            rules.check_whole("SandboxPolicy.gpu_ids", index, 0)
-        object.__setattr__(self, "gpu_ids", tuple(sorted(set(self.gpu_ids))))
+        for gpu in self.gpu_ids:
+            if not isinstance(gpu, str):
+                rules.check_whole("SandboxPolicy.gpu_ids", gpu, 0)
+            elif not _GPU_WORD.fullmatch(gpu):
+                raise wrong("policy.gpu", f"SandboxPolicy.gpu_ids: {gpu!r} is no number, GPU-…, MIG-… or nvidia-cap…")
+        object.__setattr__(self, "gpu_ids", tuple(sorted(set(self.gpu_ids), key=lambda gpu: (str(type(gpu)), gpu))))
         rules.check_limit("SandboxPolicy.scratch_bytes", self.scratch_bytes, SCRATCH_DEFAULT.minimum)
         if not isinstance(self.resources, ResourceLimits):
             raise wrong("policy.type", "SandboxPolicy.resources must be ResourceLimits")

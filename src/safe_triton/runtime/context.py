@@ -30,6 +30,8 @@ class ModelContext:
         files: the version's folder, where ``model.py`` is; read only, names cannot leave it.
         model_files: the model's folder, where config.pbtxt is; read only, names cannot leave it.
         scratch: the folder for temporary files, where the policy writes to ``{scratch}``; ``tempfile`` uses it too.
+        gpu_memory_bytes: what this process may take of its instance's GPU, for libraries that ask for it, such as ONNX
+            Runtime's ``gpu_mem_limit``; None on a CPU, and where nothing limits it.
         bls_client: see :attr:`bls`.
         logger: a standard logger; one JSON line per record on the server's standard error.
     """
@@ -44,6 +46,7 @@ class ModelContext:
     model_files: ConfinedRoot
     scratch: Path | None
     logger: ModelLogger
+    gpu_memory_bytes: int | None = None
     bls_client: BlsClient | None = None
 
     @property

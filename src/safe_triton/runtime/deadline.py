@@ -43,6 +43,9 @@ REPEAT_S = 0.1
 SLACK_S = 1.0
 """How much later than the thread the kernel timer acts at least: the thread also writes a line to the log."""
 
+SHORTENED = "deadline.exceeded: the time that was left for this answer is over"
+"""What a client reads where not the model's own deadline has passed: its caller's, or the one of a whole stream."""
+
 LONGEST_S = 10.0 * 365 * 86400
 """An unlimited deadline as the kernel's timers can hold it."""
 
@@ -64,8 +67,9 @@ class Watchdog:
         ends_process: whether the hard deadline may end this process; ``False`` in tests without Triton.
 
     Attributes:
-        slot: ``[start, due]``. The request path writes ``monotonic()`` before the author's code and ``0.0`` after
-            it; if that time is ``due`` or later, it calls :meth:`rearm` first.
+        slot: ``[start, due, caller_due]``. The request path writes ``monotonic()`` before the author's code and
+            ``0.0`` after it; if that time is ``due`` or later, it calls :meth:`rearm` first. ``caller_due`` is set by
+            :meth:`shorten` for one call, and set back to ``0.0`` after it.
 
     Does not cover:
         Module level of ``model.py``, which runs before ``initialize``. Soft deadlines of code that holds the GIL or
@@ -74,7 +78,7 @@ class Watchdog:
     """
 
     def __init__(self, logger: ModelLogger, *, ends_process: bool) -> None:
-        self.slot: list[float] = [0.0, 0.0]
+        self.slot: list[float] = [0.0, 0.0, 0.0]
         self._logger = logger
         self._ends_process = ends_process
         self._soft_s = LONGEST_S
@@ -114,6 +118,22 @@ class Watchdog:
                 self._timer.arm(TICK_S + self._hard_s + SLACK_S)
             self.slot[1] = due
 
+    def shorten(self, due_s: float) -> None:
+        """Have the call that runs next, or now, interrupted earlier; the end of the process stays where it was.
+
+        A client can ask for that too, so it must never end a process.
+
+        Args:
+            due_s: when it is to be interrupted, as ``monotonic()`` counts; 0.0 for no other time than the deadline.
+        """
+        self.slot[2] = due_s
+        if due_s and due_s - monotonic() < TICK_S:
+            self._wake.set()
+
+    def is_late(self, start: float, now: float) -> bool:
+        """Tell whether a call that began at ``start`` has passed its soft deadline, or its caller's, at ``now``."""
+        return bool(start) and (now - start >= self._soft_s or 0.0 < self.slot[2] <= now)
+
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run code that is, or may call, the author's, with the deadlines that hold now.
 
@@ -134,11 +154,11 @@ class Watchdog:
             raise
         except BaseException as error:
             slot[0] = 0.0
-            if monotonic() - start >= self._soft_s:
+            if self.is_late(start, monotonic()):
                 raise late(error) from error
             raise
         finally:
-            slot[0] = 0.0
+            slot[0] = slot[2] = 0.0
 
     def stop(self) -> None:
         """Stop watching and give the signal back."""
@@ -155,15 +175,14 @@ class Watchdog:
 
     def is_overdue(self) -> bool:
         """Tell whether the call that runs now has passed its soft deadline."""
-        start = self.slot[0]
-        return bool(start) and monotonic() - start >= self._soft_s
+        return self.is_late(self.slot[0], monotonic())
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         # Runs in the main thread between two of its bytecodes: the slot tells for sure whether the author's code runs.
         now = monotonic()
         if self.is_overdue() and now - self._last_interrupt >= REPEAT_S:
             self._last_interrupt = now
-            raise DeadlineExceeded
+            raise DeadlineExceeded if now - self.slot[0] >= self._soft_s else DeadlineExceeded(SHORTENED)
 
     def _run(self) -> None:
         while not self._stopped:
@@ -175,15 +194,19 @@ class Watchdog:
         start = self.slot[0]
         if not start:
             self.rearm()
-            return max(min(self._soft_s, self._hard_s, TICK_S), LEAST_TICK_S)
-        age = monotonic() - start
+            shortened_s = self.slot[2] - monotonic() if self.slot[2] else TICK_S
+            return max(min(self._soft_s, self._hard_s, TICK_S, shortened_s), LEAST_TICK_S)
+        now = monotonic()
+        age = now - start
         if self.slot[0] != start:
             return 0.0  # that call ended while this thread waited for the GIL: its age is nobody's
         if age >= self._hard_s:
             self._end(age)
         left_s = self._hard_s - age
-        if age < self._soft_s:
-            return min(self._soft_s - age, left_s, TICK_S)
+        caller_due_s = self.slot[2]
+        soft_left_s = min(self._soft_s - age, caller_due_s - now) if caller_due_s else self._soft_s - age
+        if soft_left_s > 0:
+            return min(soft_left_s, left_s, TICK_S)
         if self._interrupts:
             signal.pthread_kill(self._main, INTERRUPT_SIGNAL)
         return min(REPEAT_S, left_s)

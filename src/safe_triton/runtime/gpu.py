@@ -1,7 +1,8 @@
-"""The GPU of one instance: the only one that CUDA shows, and how much of its memory PyTorch and CuPy take.
+"""The GPU of one instance: the only one that CUDA shows, and how much of its memory libraries take.
 
 The kernel decides which device files may be opened. This module keeps the libraries of a correct model to its own
-device and to a share of its memory; it imports none of them.
+device and to a share of its memory; it imports none of them. The share is a guard and no boundary: only a MIG slice has
+memory of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from safe_triton._declared import is_triton_stub
-from safe_triton.confinement.devices import GPU_VARIABLE, OWN_VARIABLE, VISIBLE_VARIABLE, gpus_from_text
+from safe_triton.confinement.devices import GPU_VARIABLE, OWN_VARIABLE, VISIBLE_VARIABLE, Gpu, gpus_from_text
 from safe_triton.confinement.enforcement import Gap
+from safe_triton.confinement.launch import GRANT_VARIABLE, granted_from_json
+from safe_triton.policy.gpus import WHOLE_PERCENT
+from safe_triton.policy.sandbox import ResourceLimits
 from safe_triton.unsafe import Unlimited
 
 DEVICE_ID = "model_instance_device_id"
@@ -28,10 +32,22 @@ STARTED = Gap(
 UNKNOWN = Gap(
     "gpu.memory",
     "gpu.memory",
-    "load() imported neither PyTorch nor CuPy, whose use of the GPU's memory could be bounded",
-    "import them in model.py; memory that other libraries allocate is not bounded",
+    "load() imported no library whose use of the GPU's memory could be bounded: PyTorch, CuPy, JAX, TensorFlow",
+    "import it in model.py; memory that other libraries allocate is not bounded",
     is_essential=False,
 )
+PER_SESSION = Gap(
+    "gpu.memory",
+    "gpu.memory",
+    "ONNX Runtime takes its bound with each session",
+    'give the CUDA provider {"gpu_mem_limit": context.gpu_memory_bytes}',
+    is_essential=False,
+)
+JAX_VARIABLE = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+"""Read by JAX when it starts; the launcher sets it where a share is known."""
+
+_held: dict[str, int] = {}
+"""Bytes that a library of this process keeps to, since before ``load``."""
 
 
 def show_own(args: Mapping[str, str], *, renumbers: bool) -> tuple[dict[str, str], tuple[Gap, ...]]:
@@ -54,7 +70,7 @@ def show_own(args: Mapping[str, str], *, renumbers: bool) -> tuple[dict[str, str
     if args.get("model_instance_kind") != "GPU" or not is_triton_stub():
         return found, ()
     number = triton_number(args)
-    granted = [gpu.number for gpu in gpus_from_text(os.environ.get(GPU_VARIABLE, ""))]
+    granted = [gpu.number for gpu in known_gpus()]
     place = granted.index(number) if number in granted else number
     visible = os.environ.get(VISIBLE_VARIABLE)
     words = [word.strip() for word in visible.split(",")] if visible else []
@@ -75,11 +91,15 @@ def triton_number(args: Mapping[str, str]) -> int:
     return int(os.environ.get(OWN_VARIABLE) or args[DEVICE_ID])
 
 
-def minor_of(args: Mapping[str, str]) -> int:
-    """Return the number of the device's file; Triton's number where the launcher did not say."""
+def files_of(args: Mapping[str, str]) -> tuple[int | str, ...]:
+    """Return the device files of the instance's GPU or slice; Triton's number where the launcher did not say."""
     number = triton_number(args)
-    granted = {gpu.number: gpu.minor for gpu in gpus_from_text(os.environ.get(GPU_VARIABLE, ""))}
-    return granted.get(number, number)
+    return next((gpu.files for gpu in known_gpus() if gpu.number == number), (number,))
+
+
+def known_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that the launcher granted this process."""
+    return gpus_from_text(os.environ.get(GPU_VARIABLE, ""))
 
 
 def has_cuda_started() -> bool:
@@ -93,8 +113,38 @@ def has_cuda_started() -> bool:
     return False
 
 
-def limit_memory(limit_bytes: int | Unlimited, device: int) -> tuple[tuple[str, ...], tuple[Gap, ...]]:
-    """Bound what PyTorch and CuPy allocate on a GPU; of these, those that the model has imported.
+def memory_bound(resources: ResourceLimits, total_bytes: int) -> int | None:
+    """Return how much of a GPU's memory one process may take; pure.
+
+    Args:
+        resources: the limits that hold.
+        total_bytes: what the GPU has; 0 where nobody said.
+
+    Returns:
+        Bytes; None without a limit in bytes, where the share cannot be reckoned.
+    """
+    bounds = [] if isinstance(resources.gpu_memory_bytes, Unlimited) else [resources.gpu_memory_bytes]
+    if total_bytes:
+        bounds.append(total_bytes * resources.gpu_memory_percent // WHOLE_PERCENT)
+    return min(bounds, default=None)
+
+
+def granted_bytes(args: Mapping[str, str]) -> int | None:
+    """Return what the operator lets this process take of its instance's GPU; None where nothing is known."""
+    if args.get("model_instance_kind") != "GPU" or GRANT_VARIABLE not in os.environ:
+        return None
+    granted, _ = granted_from_json(os.environ[GRANT_VARIABLE])
+    return memory_bound(granted.resources, total_bytes(args))
+
+
+def limit_before_load(args: Mapping[str, str], device: int) -> None:
+    """Bound what the libraries that ``model.py`` has imported take from now on; the seal does so again, and reports."""
+    if (limit := granted_bytes(args)) is not None:
+        limit_memory(limit, device)
+
+
+def limit_memory(limit_bytes: int | None, device: int) -> tuple[tuple[str, ...], tuple[Gap, ...]]:
+    """Bound what libraries allocate on a GPU; of these, those that the model has imported.
 
     Args:
         limit_bytes: of this process on the device; the device's whole memory where it has less.
@@ -105,25 +155,40 @@ def limit_memory(limit_bytes: int | Unlimited, device: int) -> tuple[tuple[str, 
 
     Does not cover:
         A library that is imported later. What CUDA itself needs, and what other libraries or native code allocate.
-        Code that takes the bound away again.
+        TensorFlow once it has begun, JAX where the launcher knew no share. Code that takes the bound away again.
     """
-    if isinstance(limit_bytes, Unlimited):
+    if limit_bytes is None:
         return (), ()
     bounded, gaps = [], []
-    for name, bound in (("torch", _limit_torch), ("cupy", _limit_cupy)):
+    for name, bound in (
+        ("torch", _limit_torch),
+        ("cupy", _limit_cupy),
+        ("tensorflow", _limit_tensorflow),
+        ("jax", _limit_jax),
+    ):
         module = sys.modules.get(name)
         if module is None:
             continue
         try:
-            bound(module, limit_bytes, device)
+            if _held.get(name, limit_bytes + 1) > limit_bytes:
+                bound(module, limit_bytes, device)
+                _held[name] = limit_bytes
         except Exception as error:
             detail = f"{name} did not take a bound on the GPU's memory: {type(error).__name__}"
             gaps.append(Gap("gpu.memory", "gpu.memory", detail, "use a release that has one", is_essential=False))
         else:
             bounded.append(f"gpu.memory.{name}")
+    if "onnxruntime" in sys.modules:
+        gaps.append(PER_SESSION)
     if not bounded and not gaps:
         gaps.append(UNKNOWN)
     return tuple(bounded), tuple(gaps)
+
+
+def total_bytes(args: Mapping[str, str]) -> int:
+    """Return the memory of the instance's GPU; 0 where the launcher did not say."""
+    number = triton_number(args)
+    return next((gpu.memory_bytes for gpu in known_gpus() if gpu.number == number), 0)
 
 
 def _limit_torch(torch: Any, limit_bytes: int, device: int) -> None:
@@ -138,3 +203,17 @@ def _limit_torch(torch: Any, limit_bytes: int, device: int) -> None:
 def _limit_cupy(cupy: Any, limit_bytes: int, device: int) -> None:
     with cupy.cuda.Device(device):
         cupy.get_default_memory_pool().set_limit(size=limit_bytes)
+
+
+def _limit_tensorflow(tensorflow: Any, limit_bytes: int, device: int) -> None:
+    """One logical device of that size; TensorFlow refuses it once it has begun."""
+    config = tensorflow.config
+    gpu = config.list_physical_devices("GPU")[device]
+    size = config.LogicalDeviceConfiguration(memory_limit=max(limit_bytes >> 20, 1))
+    config.set_logical_device_configuration(gpu, [size])
+
+
+def _limit_jax(_jax: Any, _limit_bytes: int, _device: int) -> None:
+    """JAX takes a share of the GPU from its environment alone."""
+    if JAX_VARIABLE not in os.environ:
+        raise LookupError

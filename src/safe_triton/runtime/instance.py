@@ -23,7 +23,7 @@ from safe_triton.runtime.context import ModelContext
 from safe_triton.runtime.deadline import LONGEST_S, Watchdog
 from safe_triton.runtime.log import ModelLogger, model_logger
 from safe_triton.runtime.metrics import MetricsFlusher
-from safe_triton.runtime.operator import tightened
+from safe_triton.runtime.operator import check_granted, tightened
 from safe_triton.runtime.outcome import Outcomes, log_failure, new_error_id
 from safe_triton.runtime.stats import Stats
 from safe_triton.validation import Plan, compile_plan
@@ -32,10 +32,16 @@ if TYPE_CHECKING:
     from safe_triton.confinement.enforcement import Gap
     from safe_triton.policy.bls import BlsPolicy
     from safe_triton.policy.sandbox import SandboxPolicy
+    from safe_triton.policy.sequences import SequenceLimits
+    from safe_triton.runtime.sequences import SequenceStore
     from safe_triton.unsafe import Unlimited
 
 T = TypeVar("T")
 
+IMPLICIT_STATE = (
+    "config.pbtxt has sequence_batching { state }, which Triton's Python backend does not keep: every request gets the "
+    "initial state again; keep it in the model, by correlation id"
+)
 WATCHDOG_CELL = 3
 """Which 64 bits of the heartbeat hold the hard deadline: ``WATCHES_ITSELF`` of :mod:`safe_triton.server.in_stub`."""
 
@@ -55,6 +61,7 @@ class Instance:
         context: what ``load`` is given.
         args: Triton's arguments as the model's code sees them; the device's number is CUDA's in this process.
         gaps: what could not be arranged before the model's code runs.
+        sequences: the state of its sequences, where it keeps any.
     """
 
     plan: Plan
@@ -67,6 +74,7 @@ class Instance:
     context: ModelContext
     args: dict[str, str]
     gaps: tuple[Gap, ...] = ()
+    sequences: SequenceStore | None = None
 
     @classmethod
     def create(
@@ -108,6 +116,8 @@ class Instance:
         watchdog = Watchdog(logger, ends_process=is_triton_stub())
         for place, token in limits.tokens().items():
             _warn_taken_away(logger, place, token)
+        if config.server_outputs:
+            logger.warning("the state is not kept", extra={"fields": {"detail": IMPLICIT_STATE}})
         try:
             model_files = ConfinedRoot(args["model_repository"])
             files = ConfinedRoot(os.path.join(args["model_repository"], version))
@@ -137,6 +147,7 @@ class Instance:
                 model_files=model_files,
                 scratch=Path(scratch) if (scratch := os.environ.get(SCRATCH_VARIABLE)) else None,
                 logger=logger,
+                gpu_memory_bytes=gpu.granted_bytes(args),
             ),
             args=shown,
             gaps=gaps,
@@ -153,6 +164,7 @@ class Instance:
 
         if not isinstance(policy, BlsPolicy):
             raise LoadError("policy.type: bls_policy must be a BlsPolicy", reason="policy.type")
+        check_granted(policy, self.context.name)
         for place, token in policy.tokens().items():
             _warn_taken_away(self.logger, place, token)
         client = BlsClient(
@@ -166,6 +178,18 @@ class Instance:
         )
         return replace(self, context=replace(self.context, bls_client=client))
 
+    def with_sequences(self, limits: SequenceLimits) -> Instance:
+        """Return the same instance with a store for the state of its sequences.
+
+        Raises:
+            PolicyError: the declaration is wrong, or config.pbtxt has no sequences.
+        """
+        from safe_triton.runtime.sequences import SequenceStore
+
+        store = SequenceStore(limits, self.plan.config, self.stats.sequences)
+        store.start()
+        return replace(self, sequences=store)
+
     def run_load(self, load: Callable[[], T]) -> T:
         """Run the author's loading code under the load deadline, then switch to the serving deadlines.
 
@@ -174,6 +198,7 @@ class Instance:
         """
         load_s = self.plan.load_deadline_s
         self.watchdog.start(load_s, self._load_hard_s)
+        gpu.limit_before_load(self.args, self.context.device_id)
         try:
             result = self.watchdog.run(load)
         except LoadError as error:
@@ -236,6 +261,7 @@ class Instance:
         client = self.context.bls_client
         for release in (
             client.close if client is not None else lambda: None,
+            self.sequences.close if self.sequences is not None else lambda: None,
             self.metrics.stop,
             self.watchdog.stop,
             self.context.files.close,
@@ -280,3 +306,5 @@ def _check_supported(config: ModelConfig) -> None:
             'config.gpu_inputs: FORCE_CPU_ONLY_INPUT_TENSORS is "no"; inputs arrive as numpy arrays, on the CPU',
             reason="config.gpu_inputs",
         )
+    if config.server_outputs:
+        raise ConfigError(f"config.implicit_state: {IMPLICIT_STATE}", reason="config.implicit_state")

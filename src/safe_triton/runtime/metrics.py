@@ -24,6 +24,7 @@ FAMILIES = {
     "safe_triton_enforcement_gaps": "What is not enforced on the model's process, by mechanism",
     "safe_triton_bls_calls_total": "Calls to other models, by the called one",
     "safe_triton_bls_seconds_total": "Seconds that calls to other models took, by the called one",
+    "safe_triton_sequences_total": "Sequences by what became of them: started, ended, restarted, expired",
     "safe_triton_execution_seconds_total": "Seconds in the author's code",
     "safe_triton_guard_seconds_total": "Seconds of checks and of building responses around the author's code",
 }
@@ -104,6 +105,7 @@ class MetricsFlusher:
             ("safe_triton_output_warnings_total", "reason", stats.warnings),
             ("safe_triton_violations_total", "kind", stats.violations),
             ("safe_triton_enforcement_gaps", "mechanism", stats.gaps),
+            ("safe_triton_sequences_total", "event", stats.sequences),
         ):
             for value, total in list(counts.items()):
                 totals[name, label, value] = total

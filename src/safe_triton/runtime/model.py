@@ -13,6 +13,7 @@ from safe_triton.policy import Limits, LoadConditions
 if TYPE_CHECKING:
     from safe_triton.policy.bls import BlsPolicy
     from safe_triton.policy.sandbox import SandboxPolicy
+    from safe_triton.policy.sequences import SequenceLimits
     from safe_triton.runtime.bls import BlsClient
     from safe_triton.runtime.context import ModelContext
     from safe_triton.runtime.instance import Instance
@@ -55,6 +56,7 @@ class SafeTritonPythonModel:
         sandbox: what the model's process may still touch once ``load`` has returned; ``None`` narrows nothing. It can
             only tighten what the operator granted.
         bls_policy: which models :attr:`bls` may call; ``None`` for a model that calls nobody.
+        sequences: keeps a state for each sequence as ``request.sequence``; ``None`` for a model that keeps none.
         isolate_failures: whether each request of a batch runs once alone when ``infer_batch`` raises, so that only
             the offender fails. Never in sequence models, whose state a second run would count twice.
 
@@ -66,6 +68,7 @@ class SafeTritonPythonModel:
     conditions: ClassVar[LoadConditions] = LoadConditions()
     sandbox: ClassVar[SandboxPolicy | None] = None
     bls_policy: ClassVar[BlsPolicy | None] = None
+    sequences: ClassVar[SequenceLimits | None] = None
     isolate_failures: ClassVar[bool] = True
 
     _problem: ClassVar[PolicyError | None] = None
@@ -165,13 +168,15 @@ class SafeTritonPythonModel:
             instance = Instance.create(args, self.limits, self.conditions, renumbers=True)
             if self.bls_policy is not None:
                 instance = instance.with_bls(self.bls_policy)
+            if self.sequences is not None:
+                instance = instance.with_sequences(self.sequences)
             form = select_form(self, SafeTritonPythonModel, instance.plan.config)
             self._instance = instance
             instance.run_load(lambda: self.load(instance.context))
             isolates = self.isolate_failures and not instance.plan.config.has_sequences
             engine = Engine.of(instance, isolates=isolates)
             # On the instance: Triton finds it there, and no look-up is left for the request path.
-            execute = compile_execute(engine, self, form, instance.context.bls_client)
+            execute = compile_execute(engine, self, form, instance.context.bls_client, instance.sequences)
             self.__dict__["execute"] = instance.seal(self.sandbox, args)(execute)
             instance.serve(interrupts=not is_async(self, form))
         except BaseException as error:

@@ -21,6 +21,12 @@ from safe_triton.runtime.deadline import Watchdog
 from safe_triton.runtime.log import ModelLogger
 from safe_triton.runtime.stats import Stats
 
+FILLER = "sequence.id"
+"""Reason of what is answered and not counted: a request without a correlation id, which Triton refuses to clients.
+
+Its direct sequence batcher fills the places of silent sequences in a batch with such requests of its own.
+"""
+
 SPARE_RESPONSES = 64
 """Error responses that exist before memory runs out."""
 
@@ -59,7 +65,8 @@ class Outcomes:
         """Return the error response for what was raised while one request was handled; count and log it."""
         try:
             outcome, reason, response = self._watchdog.run(self._answer, error)
-            self._stats.count(outcome, reason)
+            if reason != FILLER:
+                self._stats.count(outcome, reason)
             return response
         except BaseException:  # memory, recursion, an interrupt: the request is answered all the same
             self._stats.outcomes["failed"] += 1
@@ -79,11 +86,13 @@ class Outcomes:
             return "refused", error.reason, self.response(client_text(str(error.message)), error.code)
         if isinstance(error, (DeadlineExceeded, DeadlineExceededError)):
             self._log(error, "deadline", "deadline.exceeded")
-            return "deadline", "", self.response(self._deadline_text, DeadlineExceededError.code)
+            own = str(error)
+            text = own if own.startswith("deadline.exceeded: ") else self._deadline_text
+            return "deadline", "", self.response(text, DeadlineExceededError.code)
         if isinstance(error, ModelError):
             return "answered", "", self.response(client_text(str(error.message)), error.code)
         if isinstance(error, self._backend.TritonModelException):
-            return "answered", "", self.response(client_text(str(error)), "INTERNAL")
+            return "answered", "", self.response(client_text(str(error), keeps_lines=True), "INTERNAL")
         reason = error.reason if isinstance(error, (OutputError, BlsError)) else "model.failed"
         error_id = self._log(error, "the model's code failed", reason)
         if isinstance(error, BlsError) and error.public:

@@ -10,7 +10,9 @@ from safe_triton.policy import Limits, LoadConditions
 from safe_triton.runtime.model import without_path
 
 if TYPE_CHECKING:
+    from safe_triton.policy.bls import BlsPolicy
     from safe_triton.policy.sandbox import SandboxPolicy
+    from safe_triton.runtime.instance import Instance
 
 FORWARDED = ("auto_complete_config", "is_ready")
 """Hooks that Triton finds with ``hasattr``: defined only if the original has them."""
@@ -24,6 +26,7 @@ def protect(
     sandbox: SandboxPolicy | None = None,
     isolate_failures: bool = True,
     outputs: Literal["warn", "refuse"] = "warn",
+    bls: BlsPolicy | None = None,
 ) -> type:
     """Wrap an unmodified model class.
 
@@ -45,7 +48,11 @@ def protect(
         isolate_failures: whether each request of a batch runs once alone when ``execute`` raises. Never for sequence
             models, and never after a response sender was taken.
         outputs: ``"warn"`` passes outputs that break config.pbtxt and counts them; ``"refuse"`` makes them a failure
-            of the model. Outputs above ``max_output_bytes`` are refused either way.
+            of the model. Outputs above ``max_output_bytes`` are refused either way. The operator's policy can say
+            ``"refuse"`` too.
+        bls: which models it may call, with which tensors, how often and for how long; ``None``: whatever the
+            operator's policy lets it call. A call that is refused is answered with an error response, as Triton
+            answers one that failed. Python's means hold it to that: see below.
 
     Returns:
         A class for Triton with the original's name.
@@ -55,6 +62,8 @@ def protect(
         an input that may come so is refused at load. The time of the original's own threads, and of tasks that outlive
         ``execute``: their responses are checked, without a deadline. An ``async def execute`` that swallows its
         cancellation, until the hard deadline. A function that only returns a coroutine has no hard deadline.
+        Code that looks for Triton's own ``InferenceRequest`` behind the one that ``bls`` guards; bounds of one
+        request for calls that the original's own threads make after ``execute``.
     """
     problem = _problem_of(model_class, outputs)
     declared = limits if limits is not None else Limits()
@@ -74,6 +83,7 @@ def protect(
 
         def _start(self, args: dict[str, str]) -> LoadError | None:
             from safe_triton.runtime.instance import Instance, as_load_error
+            from safe_triton.runtime.operator import refuses_outputs
             from safe_triton.runtime.protected import ProtectedExecution
 
             try:
@@ -83,8 +93,13 @@ def protect(
                 self._instance = instance = Instance.create(
                     args, declared, required, renumbers=False, allows_unseen=True
                 )
-                execution = ProtectedExecution(instance, isolates=isolate_failures, refuses=outputs == "refuse")
+                if bls is not None:
+                    self._instance = instance = instance.with_bls(bls)
+                refuses = outputs == "refuse" or refuses_outputs()
+                execution = ProtectedExecution(instance, isolates=isolate_failures, refuses=refuses)
+                self._gate = gate = _gate(instance)
                 execution.watch()
+                gate.install()
                 self._execution = execution
 
                 def load() -> Any:
@@ -96,7 +111,7 @@ def protect(
                 self.original = instance.run_load(load)
                 is_async = inspect.iscoroutinefunction(self.original.execute)
                 execute = execution.compile(self.original.execute, is_async=is_async)
-                self.__dict__["execute"] = instance.seal(sandbox, args)(execute)
+                self.__dict__["execute"] = instance.seal(sandbox, args)(gate.around(execute))
                 instance.serve(interrupts=not is_async)
             except BaseException as error:
                 if self._instance is not None:
@@ -113,6 +128,7 @@ def protect(
             if instance is not None:
                 instance.close(getattr(self.original, "finalize", lambda: None))
                 self._execution.unwatch()
+                self._gate.remove()
 
     for name in FORWARDED:
         if hasattr(model_class, name):
@@ -121,6 +137,34 @@ def protect(
     Protected.__name__ = Protected.__qualname__ = getattr(model_class, "__name__", "TritonPythonModel")
     Protected.__module__ = getattr(model_class, "__module__", __name__)
     return Protected
+
+
+def _gate(instance: Instance) -> Any:
+    """Return what stands before the class's calls to other models; nothing does where nobody said which."""
+    from safe_triton.runtime.operator import granted_calls
+
+    grants, client = granted_calls(), instance.context.bls_client
+    if grants is None and client is None:
+        return _NO_GATE
+    from safe_triton.runtime.bls.gate import CallGate
+
+    return CallGate(
+        instance.backend, instance.logger, grants=grants, client=client, deadline_s=instance.plan.deadline_s
+    )
+
+
+class _NoGate:
+    """Every call is Triton's own."""
+
+    def install(self) -> None: ...
+
+    def remove(self) -> None: ...
+
+    def around(self, execute: Any) -> Any:
+        return execute
+
+
+_NO_GATE = _NoGate()
 
 
 def _forward(model_class: type, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine
+from math import inf
 from time import monotonic
 from types import CoroutineType
 from typing import Any
@@ -30,9 +31,11 @@ class Batch:
         arrays: inputs by name of each accepted request.
         refused: places of the others, and why.
         responses: one per request; ``None`` where there is none to return.
+        due_s: when the last of the guarded models that sent them wants its answer, as ``monotonic()`` counts; 0.0
+            where one of them comes from a client.
     """
 
-    __slots__ = ("accepted", "arrays", "refused", "requests", "responses", "rows")
+    __slots__ = ("accepted", "arrays", "due_s", "refused", "requests", "responses", "rows")
 
     def __init__(self, requests: list[Any]) -> None:
         self.requests = requests
@@ -41,6 +44,7 @@ class Batch:
         self.arrays: list[Any] = []
         self.refused: tuple[tuple[int, BaseException], ...] = ()
         self.responses: list[Any] = [None] * len(requests)
+        self.due_s = 0.0
 
     def chosen(self) -> list[Any]:
         """Return a new list of the accepted requests: the original may change it."""
@@ -77,6 +81,7 @@ class ProtectedExecution:
         # What numpy cannot have cannot be given back either, in case the original changed it.
         self._isolates = isolates and not by_shape and not instance.plan.config.has_sequences
         self._batched = next(iter(instance.plan.inputs)) if instance.plan.max_batch_rows else ""
+        self._caller_due = instance.plan.caller_due
         self._has_payload = any(spec.payload for spec in instance.plan.inputs.values())
         self._responses = ResponseCheck(instance, refuses=refuses)
         self._counting = threading.Lock()
@@ -149,6 +154,7 @@ class ProtectedExecution:
         batch = Batch(requests)
         check_request, batched = self._check_request, self._batched
         accepted, rows, kept = batch.accepted, batch.rows, batch.arrays
+        caller_due, dues = self._caller_due, tuple[float, ...]()
         for place, request in enumerate(requests):
             try:
                 arrays = check_request(request)
@@ -158,6 +164,11 @@ class ProtectedExecution:
             else:
                 accepted.append(place)
                 kept.append(arrays)
+                if caller_due[0]:
+                    dues = (*dues, caller_due[0])
+            caller_due[0] = 0.0
+        if dues and len(dues) == len(accepted):
+            batch.due_s = max(dues)
         return batch
 
     def _keep(self, batch: Batch) -> list[tuple[Any, Any]]:
@@ -180,17 +191,48 @@ class ProtectedExecution:
     # -- ordinary models -------------------------------------------------------------------------------------------
 
     def _plain(self, requests: list[Any], execute: Original) -> Any:
+        return self._alone(requests, execute) if len(requests) == 1 else self._together(requests, execute)
+
+    def _alone(self, requests: list[Any], execute: Original) -> Any:
+        """Answer the one request of most executes without the lists of a batch, as long as all is as usual."""
+        (request,), caller_due, batched = requests, self._caller_due, self._batched
+        try:
+            arrays = self._check_request(request)
+            rows = arrays[batched].shape[0] if batched in arrays else self._engine.rows_of(arrays)
+            due_s = caller_due[0]
+        except BaseException as error:
+            return [self._answer(error)]
+        finally:
+            caller_due[0] = 0.0
+        returned = self._call(execute, [request], due_s)
+        senders, responses = self._senders, self._responses
+        is_usual = type(returned) is list and len(returned) == 1 and returned[0] is not None
+        if is_usual and not (senders.taken or senders.rescheduled or responses.refuses):
+            try:
+                checked = responses.check(returned[0], rows)
+            except BaseException as error:
+                return [self._answer(error)]
+            self._count("ok" if checked is returned[0] else "answered")
+            return [checked]
+        batch = Batch(requests)
+        batch.accepted, batch.rows, batch.arrays, batch.due_s = [0], [rows], [arrays], due_s
+        if type(returned) is CoroutineType:
+            return self._plain_awaited(batch, [], returned, execute)
+        self._settle(batch, [], returned)
+        return batch.responses
+
+    def _together(self, requests: list[Any], execute: Original) -> Any:
         batch = self._accept(requests)
         for place, error in batch.refused:
             batch.responses[place] = self._answer(error)
         if not batch.accepted:
             return batch.responses
         kept = self._keep(batch) if self._isolates and len(batch.accepted) > 1 else []
-        returned = self._call(execute, batch.chosen())
+        returned = self._call(execute, batch.chosen(), batch.due_s)
         if type(returned) is CoroutineType:
             return self._plain_awaited(batch, kept, returned, execute)
         for place in self._settle(batch, kept, returned):
-            alone = self._call(execute, [requests[batch.accepted[place]]])
+            alone = self._call(execute, [requests[batch.accepted[place]]], batch.due_s)
             if type(alone) is CoroutineType:
                 alone.close()
             self._settle_one(batch, place, alone)
@@ -199,13 +241,13 @@ class ProtectedExecution:
     async def _plain_awaited(
         self, batch: Batch, kept: list[tuple[Any, Any]], running: Coroutine[Any, Any, Any], execute: Original
     ) -> list[Any]:
-        returned = await self._within_deadline(running, batch.requests)
+        returned = await self._within_deadline(running, batch.requests, batch.due_s)
         for place in self._settle(batch, kept, returned):
             request = batch.requests[batch.accepted[place]]
             try:
                 alone = execute([request])
                 if type(alone) is CoroutineType:
-                    alone = await self._within_deadline(alone, [request])
+                    alone = await self._within_deadline(alone, [request], batch.due_s)
             except BaseException as error:
                 alone = Raised(error)
             self._settle_one(batch, place, alone)
@@ -304,7 +346,7 @@ class ProtectedExecution:
             self._fail(requests[place], error)
         if not batch.accepted:
             return None
-        returned = self._call(execute, batch.chosen())
+        returned = self._call(execute, batch.chosen(), 0.0)  # each response of a stream has its own time
         if type(returned) is CoroutineType:
             return self._decoupled_awaited(batch, returned)
         self._end_broken(batch, returned)
@@ -336,13 +378,15 @@ class ProtectedExecution:
 
     # -- the original's code and its time --------------------------------------------------------------------------
 
-    def _call(self, execute: Original, requests: list[Any]) -> Any:
+    def _call(self, execute: Original, requests: list[Any], due_s: float) -> Any:
         """Run the original under the deadlines; called where Triton calls, in the main thread or its event loop."""
         slot, start = self._slot, monotonic()
         if self._is_async:
             return execute(requests)  # makes a coroutine and runs nothing
         if start >= slot[1]:
             self._instance.watchdog.rearm()
+        if due_s:
+            self._instance.watchdog.shorten(due_s)
         slot[0] = start
         returned: Any
         try:
@@ -350,12 +394,20 @@ class ProtectedExecution:
             slot[0] = 0.0
         except BaseException as error:
             slot[0] = 0.0
-            returned = Raised(late(error) if monotonic() - start >= self._deadline_s else error)
+            is_late = self._instance.watchdog.is_late(start, monotonic())
+            returned = Raised(late(error) if is_late else error)
+        slot[2] = 0.0
         self._stats.execution_s += monotonic() - start
         return returned
 
-    async def _within_deadline(self, running: Coroutine[Any, Any, Any], requests: list[Any]) -> Any:
-        """Await the original; its task is cancelled at the soft deadline, which each response of a stream renews."""
+    async def _within_deadline(self, running: Coroutine[Any, Any, Any], requests: list[Any], due_s: float = 0.0) -> Any:
+        """Await the original; its task is cancelled at the soft deadline, which each response of a stream renews.
+
+        Args:
+            running: its coroutine.
+            requests: that it answers.
+            due_s: when their callers want the answer; 0.0 for no other time than the deadline.
+        """
         import asyncio  # Triton's stub imports it at the first execute
 
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -366,7 +418,7 @@ class ProtectedExecution:
             nonlocal timer, is_late
             taken = self._senders.taken
             last_s = max([taken[request].last_s for request in requests if request in taken], default=0.0)
-            left_s = max(start, last_s) + self._deadline_s - monotonic()
+            left_s = min(max(start, last_s) + self._deadline_s, due_s or inf) - monotonic()
             if left_s <= 0 and task is not None:
                 is_late = True
                 task.cancel()
@@ -374,7 +426,7 @@ class ProtectedExecution:
                 self._note_awaited(key, max(start, last_s))
             timer = loop.call_later(left_s if left_s > 0 else REPEAT_S, look)
 
-        timer = loop.call_later(self._deadline_s, look)
+        timer = loop.call_later(min(self._deadline_s, max(due_s - start, 0.0) if due_s else inf), look)
         self._note_awaited(key, start)
         try:
             return await running

@@ -106,4 +106,5 @@ class ResponseCheck:
         error = response.error()
         backend = self._instance.backend
         # Always a new object: an original may use one error response for several requests, which crashes the server.
-        return backend.InferenceResponse(error=backend.TritonError(client_text(str(error.message())), error.code()))
+        text = client_text(str(error.message()), keeps_lines=True)
+        return backend.InferenceResponse(error=backend.TritonError(text, error.code()))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safe_triton.runtime.sequences import Sequence
 
 
 class RequestInfo:
     """Facts of one request beside its tensors, for forms with a second parameter.
 
     Each attribute asks Triton once, when it is read.
+
+    Attributes:
+        sequence: the sequence that the request belongs to, where the class declares ``sequences``.
     """
 
-    __slots__ = ("_parameters", "_parse", "_request")
+    __slots__ = ("_parameters", "_parse", "_request", "sequence")
+
+    sequence: Sequence
 
     def __init__(self, request: Any, parse: Callable[[str], dict[str, Any]]) -> None:
         self._request = request
@@ -36,6 +44,11 @@ class RequestInfo:
         if self._parameters is None:
             self._parameters = self._parse(self._request.parameters())
         return self._parameters
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the client is gone; asking takes some 100 microseconds."""
+        return bool(self._request.is_cancelled())
 
     @property
     def timeout_us(self) -> int:

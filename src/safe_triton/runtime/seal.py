@@ -7,12 +7,13 @@ import functools
 import inspect
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safe_triton._declared import is_triton_stub
 from safe_triton._text import client_text
+from safe_triton.confinement.devices import Gpu, resolved_gpus
 from safe_triton.confinement.enforcement import Enforcement, Gap, refused
 from safe_triton.confinement.launch import (
     GRANT_VARIABLE,
@@ -68,11 +69,13 @@ class Launched:
         granted: the policy that holds since before the model's first line.
         needs: the part of it without which no model runs.
         wrong: what the kernel did not refuse although it should; empty when the policy really holds.
+        gpus: that it granted.
     """
 
     granted: SandboxPolicy
     needs: SandboxPolicy
     wrong: tuple[str, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +137,13 @@ def plan_seal(
             declared = dataclasses.replace(declared, write=kept)
         policy = joined(declared, needs)
         return SealPlan(confine=policy, guard=policy, gaps=(LATE, *gaps))
-    beyond = declared.widens(launched.granted)
+    asked = dataclasses.replace(declared, gpu_ids=resolved_gpus(declared.gpu_ids, launched.gpus))
+    beyond = asked.widens(launched.granted)
     if beyond:
-        line = grant_line(model, declared, launched.granted)
+        line = grant_line(model, declared, beyond)
         raise refused("confinement.not_granted", f"it asks for {', '.join(beyond)}; add to safe-triton.toml: {line}")
     own = dataclasses.replace(launched.needs, gpu_ids=needs.gpu_ids)
-    policy = joined(declared, own).tighten(launched.granted)
+    policy = joined(asked, own).tighten(launched.granted)
     return SealPlan(confine=policy, guard=policy, gaps=tuple(gaps))
 
 
@@ -153,12 +157,12 @@ def joined(policy: SandboxPolicy, needs: SandboxPolicy) -> SandboxPolicy:
     )
 
 
-def grant_line(model: str, asked: SandboxPolicy, granted: SandboxPolicy) -> str:
-    """Return the table of the operator's policy, and the lines in it, that grant what ``asked`` has beyond ``granted``.
+def grant_line(model: str, asked: SandboxPolicy, beyond: Iterable[str]) -> str:
+    """Return the table of the operator's policy, and the lines in it, that grant what ``asked`` has beyond its grant.
 
     A list stands there as a whole, since it replaces the one that is there.
     """
-    fields = {phrase.split(" ", 1)[0].replace("GPU", "gpu_ids") for phrase in asked.widens(granted)}
+    fields = {phrase.split(" ", 1)[0].replace("GPU", "gpu_ids") for phrase in beyond}
     values = {item.name: getattr(asked, item.name) for item in dataclasses.fields(asked) if item.name in fields}
     lines = ", ".join(f"{name} = {toml_value(value)}" for name, value in values.items())
     return f"[models.{toml_key(model)}.sandbox] {lines}"
@@ -237,7 +241,7 @@ def _seal_stub(
     known: tuple[Gap, ...],
 ) -> None:
     from safe_triton.confinement import privileges
-    from safe_triton.runtime import guard, surroundings
+    from safe_triton.runtime import gpu, guard, surroundings
 
     if declared is not None:
         surroundings.load_now((ENGINE, *(() if declared.executable_memory else SERVING_MODULES)))
@@ -245,7 +249,8 @@ def _seal_stub(
     launched = None
     if GRANT_VARIABLE in os.environ:
         granted, given = granted_from_json(os.environ[GRANT_VARIABLE])
-        launched = Launched(granted=granted, needs=given, wrong=tuple(surroundings.ungranted(granted)))
+        wrong = tuple(surroundings.ungranted(granted))
+        launched = Launched(granted=granted, needs=given, wrong=wrong, gpus=gpu.known_gpus())
     resolved = declared.resolve(surroundings.places(args)) if declared is not None else None
     planned = plan_seal(
         resolved,
@@ -298,7 +303,7 @@ def _bound_gpu(
         return (), ()
     from safe_triton.runtime import gpu
 
-    return gpu.limit_memory(policy.resources.gpu_memory_bytes, device_id)
+    return gpu.limit_memory(gpu.memory_bound(policy.resources, gpu.total_bytes(args)), device_id)
 
 
 def _seal_fake(
@@ -309,7 +314,8 @@ def _seal_fake(
         return lambda execute: execute
     from safe_triton.runtime import guard, surroundings
 
-    policy = joined(declared.resolve(surroundings.places(args)), surroundings.needs(args))
+    without_gpus = dataclasses.replace(declared, gpu_ids=())  # their identities are the server's
+    policy = joined(without_gpus.resolve(surroundings.places(args)), surroundings.needs(args))
     refuse = guard.compile_refusal(stats.violations, _identity(logger))
     hook = guard.compile_hook(surroundings.rules(policy, names_python=False), refuse)
 

@@ -13,11 +13,22 @@ class Stats:
         violations: refused attempts of the model's code by kind.
         gaps: what is not enforced on this instance's process, by mechanism.
         calls: ``[calls, seconds]`` by the name of the model that was called.
+        sequences: sequences by what became of them: ``started``, ``ended``, ``restarted``, ``expired``.
         execution_s: seconds in the author's code.
         guard_s: seconds outside it, from the first request of an execute on: checks and building responses.
     """
 
-    __slots__ = ("calls", "execution_s", "gaps", "guard_s", "outcomes", "refusals", "violations", "warnings")
+    __slots__ = (
+        "calls",
+        "execution_s",
+        "gaps",
+        "guard_s",
+        "outcomes",
+        "refusals",
+        "sequences",
+        "violations",
+        "warnings",
+    )
 
     def __init__(self) -> None:
         self.outcomes = {"ok": 0, "refused": 0, "answered": 0, "failed": 0, "deadline": 0, "cancelled": 0}
@@ -26,6 +37,7 @@ class Stats:
         self.violations: dict[str, int] = {}
         self.gaps: dict[str, int] = {}
         self.calls: dict[str, list[float]] = {}
+        self.sequences = {"started": 0, "ended": 0, "restarted": 0, "expired": 0}
         self.execution_s = 0.0
         self.guard_s = 0.0
 

@@ -14,7 +14,7 @@ from safe_triton.confinement.grants import compile_grants, python_paths
 from safe_triton.confinement.scratch import SCRATCH_VARIABLE
 from safe_triton.policy.sandbox import SCRATCH, SandboxPolicy
 from safe_triton.runtime import _pb
-from safe_triton.runtime.gpu import minor_of
+from safe_triton.runtime.gpu import files_of
 from safe_triton.runtime.guard_rules import GuardRules, compile_rules
 
 _REGION_ARGUMENT = 2
@@ -40,7 +40,7 @@ def needs(args: Mapping[str, str]) -> SandboxPolicy:
     return SandboxPolicy(
         read=tuple(folder for folder in folders if folder.startswith("/") and os.path.isdir(folder)),
         write=(region,) if region else (),
-        gpu_ids=(minor_of(args),) if args["model_instance_kind"] == "GPU" else (),
+        gpu_ids=files_of(args) if args["model_instance_kind"] == "GPU" else (),
     )
 
 

@@ -13,11 +13,11 @@ import safe_triton
 from safe_triton.confinement.environment import clean_environment
 from safe_triton.confinement.launch import REFUSAL_VARIABLE, LaunchTable, joined
 from safe_triton.policy.sandbox import SandboxPolicy
-from safe_triton.server.gpus import visible_gpus
+from safe_triton.server.gpus import machine_gpus, visible_gpus
 from safe_triton.server.granted import Host, granted
 from safe_triton.server.planted import refused
 from safe_triton.server.policies import grants
-from safe_triton.server.served import DEFAULT_ENTRY, ServedModel, check_links
+from safe_triton.server.served import DEFAULT_ENTRY, ServedModel, check_backend, check_links
 
 if TYPE_CHECKING:
     from safe_triton.server.installation import TritonInstallation
@@ -92,8 +92,12 @@ class Launcher:
         self._policies = policies
         self._view = view
         self._host = Host(
-            python=installation.python.parent.parent, scratch=workspace.scratch, gpus=visible_gpus(environment)
+            python=installation.python.parent.parent,
+            scratch=workspace.scratch,
+            gpus=visible_gpus(environment),
+            others=machine_gpus(),
         )
+        self._backends = installation.backend_directory.parent
         self._file = folder / "table.json"
         self._table = LaunchTable(
             stub=str(stub),
@@ -129,19 +133,22 @@ class Launcher:
             policies: what holds from now on; None: what held before.
 
         Raises:
-            ServerStartError: reason ``server.confinement``; see :func:`safe_triton.server.served.check_links`. The
-                table stays as it was.
+            ServerStartError: reason ``server.confinement``; see :func:`safe_triton.server.served.check_links`, and
+                ``server.backend``; see :func:`safe_triton.server.served.check_backend`. The table stays as it was.
             PolicyError: what a model's configuration says about its policy is wrong, or widens it.
         """
         allowed: dict[str, SandboxPolicy] = {}
         variables: dict[str, dict[str, str]] = {}
         folders: dict[str, str] = {}
         for model in models:
+            if self._view is None:
+                check_backend(model, self._backends)
             policy, limits = grants(self._policies if policies is None else policies, model)
             resolved, own_variables = granted(policy, model.config, model.folder, self._host)
             check_links(model, resolved)
             shown = model.folder if self._view is None else self._view.path / model.name
-            own = SandboxPolicy(read=(str(model.folder), str(shown)))
+            code = () if model.backend_file is None else (str(model.backend_file.resolve().parent),)
+            own = SandboxPolicy(read=(str(model.folder), str(shown), *code))
             for version in model.versions:
                 entry = str(shown / version / model.entry)
                 allowed[entry] = joined(resolved.resolve({"version": str(model.folder / version)}), own)

@@ -1,14 +1,28 @@
-"""Lines of a server's log as JSON, for programs that collect logs."""
+"""Lines of a server's log: kept whole, and as JSON for programs that collect logs."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
 LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "fatal", "V": "debug"}
 
 # What --log-format=ISO8601 writes: time, level, process, place in the source, text.
 _TRITON = re.compile(r"^(?P<time>\S+Z) (?P<level>[IWEFV]) (?P<pid>\d+) (?P<source>[^\s\]]+)\] (?P<text>.*)$", re.DOTALL)
+
+
+def whole_lines(listener: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Return a function that takes pieces of one log and passes whole lines on: those of others may come between."""
+    rest = b""
+
+    def feed(piece: bytes) -> None:
+        nonlocal rest
+        complete, newline, rest = (rest + piece).rpartition(b"\n")
+        if newline:
+            listener(complete + newline)
+
+    return feed
 
 
 def as_json(line: str) -> str:

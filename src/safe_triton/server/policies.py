@@ -1,11 +1,17 @@
-"""From the operator's policy to one model of the repository: its grants, and the limits that its processes are told."""
+"""From the operator's policy to one model of the repository: its grants, and what its processes are told of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from safe_triton.policy.passed_on import LIMITS_VARIABLE, limits_to_json
+from safe_triton.policy.passed_on import (
+    CALLS_VARIABLE,
+    LIMITS_VARIABLE,
+    OUTPUTS_VARIABLE,
+    calls_to_json,
+    limits_to_json,
+)
 from safe_triton.policy.sandbox import SandboxPolicy
 
 if TYPE_CHECKING:
@@ -16,7 +22,7 @@ Policies: TypeAlias = "SandboxPolicy | Mapping[str, SandboxPolicy] | OperatorPol
 
 
 def grants(policies: Policies, model: ServedModel) -> tuple[SandboxPolicy, dict[str, str]]:
-    """Return what a model may touch, and variables that carry the operator's limits into its processes.
+    """Return what a model may touch, and variables that carry the rest of the operator's policy into its processes.
 
     Args:
         policies: grants for all models, by name (then a model without any gets the defaults), or the operator's policy.
@@ -30,8 +36,19 @@ def grants(policies: Policies, model: ServedModel) -> tuple[SandboxPolicy, dict[
     if isinstance(policies, Mapping):
         return policies.get(model.name, SandboxPolicy()), {}
     policy = policies.model(model.name, string_parameters(model.config))
-    limits = {LIMITS_VARIABLE: limits_to_json(policy.limits)} if policy.limits.declared else {}
-    return policy.sandbox, limits
+    return policy.sandbox, _told(policy)
+
+
+def _told(policy: ModelPolicy) -> dict[str, str]:
+    """Return what was written down, for the processes that hold the model to it."""
+    told = {}
+    if policy.limits.declared:
+        told[LIMITS_VARIABLE] = limits_to_json(policy.limits)
+    if policy.bls.declared:
+        told[CALLS_VARIABLE] = calls_to_json(policy.bls)
+    if policy.outputs == "refuse":
+        told[OUTPUTS_VARIABLE] = policy.outputs
+    return told
 
 
 def effective_policies(policy: OperatorPolicy, models: Iterable[ServedModel]) -> dict[str, ModelPolicy]:

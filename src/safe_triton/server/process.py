@@ -1,4 +1,4 @@
-"""The only module that starts processes: short probes, and tritonserver in a session of its own.
+"""The only module that starts processes: short probes, tritonserver and Envoy, each in a session of its own.
 
 A server gets its limits from ``/bin/sh``'s ``ulimit`` before ``exec``, not from a hook between fork and exec, which
 is unsafe in a program with threads. If the starting program dies without stopping its server (SIGKILL, a closed
@@ -228,6 +228,54 @@ class ServerProcess:
                 self._janitor.stdin.write(b"stopped\n")
                 self._janitor.stdin.close()
         self._janitor.wait()
+
+
+class ChildProcess:
+    """One program beside a server, in a session of its own.
+
+    It works in a folder of the server's workspace: the server's janitor, which looks for such processes, ends it too
+    when this program dies without stopping it.
+
+    Args:
+        command: its command line.
+        environment: its whole environment; nothing is inherited.
+        directory: working directory, inside the server's workspace.
+        output: descriptor that receives what it prints.
+
+    Raises:
+        OSError: the program cannot be started.
+    """
+
+    def __init__(
+        self, command: Sequence[str | Path], *, environment: Mapping[str, str], directory: Path, output: int
+    ) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - what locate_envoy() found, no shell
+            [str(part) for part in command],
+            env=dict(environment),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+
+    def status(self) -> int | None:
+        """The exit status (negative: the signal that ended it), or None while it runs."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    def stop(self, timeout_s: float) -> None:
+        """End it: SIGTERM, ``timeout_s`` to finish, then SIGKILL. May be repeated."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def _is_running(process: psutil.Process) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ class ServedModel:
         config: the fields of its ``config.pbtxt``; empty without one.
         entry: name of the file that Triton's Python backend imports.
         versions: names of the version folders.
+        backend_file: the code of a backend that is itself written in Python, which runs in the entry file's place.
     """
 
     folder: Path
     config: Mapping[str, Any]
     entry: str
     versions: tuple[str, ...]
+    backend_file: Path | None = None
 
     @property
     def name(self) -> str:
@@ -42,6 +44,8 @@ class ServedModel:
     def is_python(self) -> bool:
         """Whether Triton's Python backend runs it; without a word in its configuration, its files decide."""
         backend, platform = self.config.get("backend", ""), self.config.get("platform", "")
+        if self.backend_file is not None:
+            return True
         if backend or platform:
             return bool(backend == "python")
         return any((self.folder / version / self.entry).is_file() for version in self.versions)
@@ -58,7 +62,7 @@ class ServedModel:
 
     def file(self, version: str) -> Path:
         """The entry file of one version, which need not exist."""
-        return self.folder / version / self.entry
+        return self.backend_file or self.folder / version / self.entry
 
 
 def read_models(repositories: Iterable[Path]) -> tuple[ServedModel, ...]:
@@ -113,7 +117,41 @@ def check_links(model: ServedModel, policy: SandboxPolicy) -> None:
         Links to other files, which the kernel refuses when the model opens them.
     """
     allowed: tuple[str | Path, ...] = (model.folder.parent, *policy.read)
-    for place in (model.folder, *(model.file(version) for version in model.versions)):
+    files = () if model.backend_file else tuple(model.file(version) for version in model.versions)
+    for place in (model.folder, *files):
         if place.exists() and not any(is_beneath(root, place) for root in allowed):
             target = os.path.realpath(place)
             raise refused(f"{place} leads out of the repository by a link; grant the model to read {target}")
+
+
+def with_backend(model: ServedModel, backends: Path) -> ServedModel:
+    """Return a model with the code of its backend, where that is written in Python.
+
+    Args:
+        model: of a repository.
+        backends: tritonserver's folder of backends.
+
+    Source:
+        Triton core, ``backend_model.cc``: where there is no ``libtriton_NAME.so``, ``backends/NAME/model.py`` runs in
+        the Python backend's stub.
+    """
+    backend = str(model.config.get("backend", ""))
+    file = backends / backend / DEFAULT_ENTRY
+    if not backend or backend == "python" or (file.parent / f"libtriton_{backend}.so").exists() or not file.is_file():
+        return model
+    return replace(model, entry=DEFAULT_ENTRY, backend_file=file)
+
+
+def check_backend(model: ServedModel, backends: Path) -> None:
+    """Reject a model whose backend is written in Python where Triton is shown the repository itself.
+
+    Raises:
+        ServerStartError: reason ``server.backend``; the message says what to write instead.
+    """
+    file = with_backend(model, backends).backend_file
+    if file is not None:
+        raise ServerStartError(
+            f"{model.folder}: its backend is written in Python, which is only confined in a view of the repository, "
+            f'as safe-triton serve has; or copy {file} into its version folders and write backend: "python"',
+            reason="server.backend",
+        )

@@ -7,6 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+STUB_COMM = "triton_python_backend_stub"[:15]
+"""What the kernel keeps of a program's name."""
+
 _INSTANCE_AFTER_REGION = 6
 """Triton's arguments: model.py, region, two sizes, parent, backend folder, handle, instance, runtime."""
 
@@ -126,6 +129,19 @@ def read_times(pid: int) -> ProcessTimes | None:
         started_ticks=int(fields[19]),
         exit_code=int(fields[49]),
     )
+
+
+def collect_orphans() -> None:
+    """Collect dead model processes that were left to this process when their server died.
+
+    Only process 1 of a container, or a subreaper, is left any. Nobody else would collect them, and each counts as a
+    process. What this process has started itself has other names, and is collected where it was started.
+    """
+    for pid in child_pids(os.getpid()):
+        with contextlib.suppress(OSError, ValueError):
+            name, _, fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").partition("(")[2].rpartition(")")
+            if name == STUB_COMM and fields.split()[0] == "Z":
+                os.waitpid(pid, os.WNOHANG)
 
 
 def exit_status(pid: int) -> int | None:

@@ -381,7 +381,11 @@ class TritonServer:
             from safe_triton.server.view import RepositoryView, incomplete_text  # needs protobuf, as the next does
 
             self._view = RepositoryView(
-                workspace.root / "view", self._repositories, protect=self._protect, auto_complete=self._auto_complete
+                workspace.root / "view",
+                self._repositories,
+                protect=self._protect,
+                auto_complete=self._auto_complete,
+                backends=installation.backend_directory.parent,
             )
             if self._view.incomplete and not self._allow_failed:
                 raise ServerStartError(incomplete_text(self._view.incomplete), reason="server.model")

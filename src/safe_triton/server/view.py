@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safe_triton
+from safe_triton.config.pbtxt import change_pbtxt
 from safe_triton.server import shim
 from safe_triton.server.planted import files_to_read
-from safe_triton.server.served import ServedModel, read_models
+from safe_triton.server.served import ServedModel, read_models, with_backend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +38,16 @@ class RepositoryView:
         repositories: the model repositories, absolute.
         protect: models that run under ``safe_triton.protect``; True: all.
         auto_complete: models whose own code may complete their configuration.
+        backends: tritonserver's folder of backends, of which some may be written in Python: a model of theirs is shown
+            as a Python model that runs the backend's code.
 
     Raises:
         ServerStartError: see :func:`safe_triton.server.served.read_models`.
 
     Does not cover:
-        Changes in a repository between two calls of :meth:`refresh`: a Python model's next process runs the code that
-        lies there then, with the configuration that was read before. Files of other backends are links, which the
-        server follows at once.
+        Changes in the code of such a backend. Changes in a repository between two calls of :meth:`refresh`: a Python
+        model's next process runs the code that lies there then, with the configuration that was read before. Files of
+        other backends are links, which the server follows at once.
     """
 
     def __init__(
@@ -54,8 +57,10 @@ class RepositoryView:
         *,
         protect: Collection[str] | bool = False,
         auto_complete: Collection[str] = (),
+        backends: Path | None = None,
     ) -> None:
         self.path = root / "models"
+        self._backends = backends
         self._building = root / "building"  # the server would read a folder that is half made
         self._repositories = tuple(repositories)
         self._protect = protect
@@ -66,7 +71,7 @@ class RepositoryView:
         for folder in (root, self.path, self._building):
             folder.mkdir(exist_ok=True)
         self.code = shim.install(root)
-        self._models = {model.name: model for model in read_models(self._repositories)}
+        self._models = {model.name: model for model in self.look()}
         for model in self._models.values():
             self._show(model)
 
@@ -144,7 +149,8 @@ class RepositoryView:
         Raises:
             ServerStartError: see :func:`safe_triton.server.served.read_models`.
         """
-        return read_models(self._repositories)
+        models = read_models(self._repositories)
+        return models if self._backends is None else tuple(with_backend(model, self._backends) for model in models)
 
     def refresh(self, models: Sequence[ServedModel] | None = None) -> Changes:
         """Take over models that came, went or changed in the repositories, versions included.
@@ -212,6 +218,8 @@ class RepositoryView:
             if source.is_file() and target.is_relative_to(folder):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
+        if model.backend_file is not None:
+            change_pbtxt(folder / "config.pbtxt", backend="python", runtime="", default_model_filename="")
         for version in model.versions:
             (folder / version).mkdir()
             # A file of this name: Python keeps no compiled copy there, which would be news for the server's poll.

@@ -54,6 +54,7 @@ class Workspace:
             for folder in (self.directory, self.temporary, self.backends, self.beats):
                 folder.mkdir()
             self.stub = _copy_backend(installation, self.backends / "python")
+            _link_backends(installation, self.backends)
         except BaseException:
             self.remove()
             raise
@@ -84,6 +85,13 @@ def _copy_backend(installation: TritonInstallation, target: Path) -> Path:
     shutil.copyfile(installation.stub, stub)
     stub.chmod(0o755)
     return stub
+
+
+def _link_backends(installation: TritonInstallation, target: Path) -> None:
+    """Show the other backends of the installation, of which nothing is changed: Triton looks for all in one folder."""
+    for folder in installation.backend_directory.parent.iterdir():
+        if folder.is_dir() and folder != installation.backend_directory:
+            (target / folder.name).symlink_to(folder)
 
 
 def check_repositories(repositories: Iterable[Path], names: Iterable[str] | None) -> None:

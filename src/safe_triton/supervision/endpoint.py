@@ -28,7 +28,7 @@ OK, NOT_FOUND, NOT_ALLOWED, UNAVAILABLE = 200, 404, 405, 503
 
 
 class HealthEndpoint:
-    """Serves ``/livez``, ``/readyz``, ``/healthz``, ``/metrics`` and ``/status`` until :meth:`close`.
+    """Serves ``/livez``, ``/serverz``, ``/readyz``, ``/healthz``, ``/metrics`` and ``/status`` until :meth:`close`.
 
     Args:
         port: of 127.0.0.1; 0 for any that is free.
@@ -75,6 +75,9 @@ class HealthEndpoint:
         if parts.path == "/livez":
             is_alive = self._is_alive()
             return (OK if is_alive else UNAVAILABLE), "text/plain", "alive\n" if is_alive else "stuck\n"
+        if parts.path == "/serverz":
+            answers = self._snapshot().answers
+            return (OK if answers else UNAVAILABLE), "text/plain", "answers\n" if answers else "does not answer\n"
         if parts.path in {"/readyz", "/healthz"}:
             return self._readiness(parse_qs(parts.query).get("model", []))
         if parts.path == "/metrics":
@@ -94,8 +97,9 @@ class HealthEndpoint:
         elif unknown := [name for name in models if name not in states]:
             return NOT_FOUND, "text/plain", f"no such model: {unknown[0][:100]}\n"
         else:
-            is_ready = snapshot.answers and all(states[name] == "ready" for name in models)
+            is_ready = snapshot.answers and all(states[name] == "ready" for name in models)  # the gateway asks this
         lines = [f"tritonserver {snapshot.server if snapshot.answers else 'does not answer'}"]
+        lines += [] if snapshot.gateway is None else [f"gateway {snapshot.gateway.state}"]
         lines += [f"{name} {state}" for name, state in states.items() if not models or name in models]
         return (OK if is_ready else UNAVAILABLE), "text/plain", "\n".join(lines) + "\n"
 

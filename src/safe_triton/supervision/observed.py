@@ -8,10 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 from safe_triton.server.stubs import read_times
-from safe_triton.supervision.snapshot import ModelRow, Snapshot, sums_by_model
+from safe_triton.supervision.snapshot import GatewayRow, ModelRow, Snapshot, sums_by_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from safe_triton.server import TritonServer
     from safe_triton.server.stubs import Stub
@@ -40,6 +40,8 @@ class Observer:
         self._fleet = fleet
         self._hints = hints
         self._stubs = stubs
+        self.gateway: Callable[[], GatewayRow | None] = lambda: None
+        """How Envoy is; set when there is one."""
         self._lock = threading.Lock()
         self._asked_s = float("-inf")
         self._answers = False
@@ -76,6 +78,7 @@ class Observer:
                     pids=pids,
                     memory_bytes=sum(used[pid][0] for pid in pids),
                     cpu_percent=round(sum(used[pid][1] for pid in pids), 1),
+                    cpu_s=round(sum(used[pid][2] for pid in pids), 2),
                     requests=round(requests.get(name, 0)) if metrics else None,
                     refusals=round(refusals.get(name, 0)) if metrics else None,
                     restarts={cause: n for (model, cause), n in tuple(fleet.restarts.items()) if model == name},
@@ -91,16 +94,18 @@ class Observer:
             server_restarts=dict(fleet.server_restarts),
             enforcement_gaps={instances[name]: gaps for name, gaps in self._hints.gaps.items() if name in instances},
             models=tuple(rows),
+            gateway=self.gateway(),
         )
 
-    def _usage(self, pid: int, now_s: float) -> tuple[int, float]:
-        """Memory in bytes, and percent of a core since the last look."""
+    def _usage(self, pid: int, now_s: float) -> tuple[int, float, float]:
+        """Memory in bytes, percent of a core since the last look, and seconds of a core since it started."""
         times = read_times(pid)
         if times is None:
-            return 0, 0.0
+            return 0, 0.0, 0.0
         cpu_s, at_s = self._cpu.get(pid, (times.cpu_s, now_s))
         self._cpu[pid] = (times.cpu_s, now_s)
-        return times.memory_bytes, 100 * (times.cpu_s - cpu_s) / (now_s - at_s) if now_s > at_s else 0.0
+        percent = 100 * (times.cpu_s - cpu_s) / (now_s - at_s) if now_s > at_s else 0.0
+        return times.memory_bytes, percent, times.cpu_s
 
 
 def _metrics(url: str) -> str:

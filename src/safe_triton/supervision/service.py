@@ -1,9 +1,10 @@
-"""One hardened, supervised tritonserver: what ``safe-triton serve`` does between its flags and its screen."""
+"""One hardened, supervised tritonserver with its gateway: what ``safe-triton serve`` does behind its screen."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from safe_triton.confinement.probe import probe
 from safe_triton.errors import ConfinementError, ServerStartError
 from safe_triton.policy.sandbox import PLACEHOLDERS, SandboxPolicy
 from safe_triton.policyfile.effective import DEFAULT
+from safe_triton.policyfile.gateway_tables import Upstream, is_loopback
 from safe_triton.server import TritonServer, locate
 from safe_triton.server.hardening import (
     GRPC_HEADER_PREFIX,
@@ -24,10 +26,12 @@ from safe_triton.server.hardening import (
     known_flags,
     rate_limiter_resources,
 )
+from safe_triton.server.log_lines import whole_lines
 from safe_triton.server.policies import effective_policies
 from safe_triton.server.ports import ReservedPorts
-from safe_triton.server.served import ServedModel, read_models
+from safe_triton.server.served import ServedModel, read_models, with_backend
 from safe_triton.server.workspace import check_repositories
+from safe_triton.supervision.locks import check_locks
 from safe_triton.supervision.log_hints import LogHints
 from safe_triton.supervision.supervisor import Supervisor
 
@@ -38,8 +42,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from safe_triton.audit.finding import Finding
-    from safe_triton.policyfile import ModelPolicy, OperatorPolicy, ServerPolicy
+    from safe_triton.policyfile import GatewayPolicy, ModelPolicy, OperatorPolicy, ServerPolicy
     from safe_triton.server import StartProgress, TritonInstallation
+    from safe_triton.server.envoy_binary import EnvoyInstallation
+    from safe_triton.supervision.gateway import Gateway
 
 ADMIN_FILE = "admin-headers"
 LOG_TIMES = "--log-format=ISO8601"
@@ -59,6 +65,7 @@ class Preparation:
         absent: flags of hardening that this release lacks.
         ports: of HTTP, gRPC and the metrics.
         secret: of the restricted APIs.
+        envoy: what will run in front of it; None: nothing.
     """
 
     models: tuple[ServedModel, ...]
@@ -70,10 +77,11 @@ class Preparation:
     absent: tuple[HardenedFlag, ...]
     ports: tuple[int, int, int]
     secret: str
+    envoy: EnvoyInstallation | None = None
 
 
 class Service:
-    """A tritonserver under every ring but the gateway.
+    """A tritonserver under every ring.
 
     Use it in a ``with`` statement, or call :meth:`start`, :meth:`run` and :meth:`stop`.
 
@@ -81,11 +89,13 @@ class Service:
         repositories: model repositories, served together.
         policy: the operator's.
         protect: serve every unmodified model under the SDK's checks, as ``protect = true`` does for one.
+        gateway: Envoy in front of it, as the policy's ``[gateway]`` says; Triton then listens on loopback alone.
         flags: further flags of tritonserver, as typed.
         allow_failed: start although models failed to load.
         on_step: told what is being done.
         on_progress: called about twenty times a second while the server starts.
-        on_log: told about each piece of the server's log, from the thread that copies it; it must be quick.
+        on_log: told whole lines of the server's log and the gateway's, from the threads that copy them; it must be
+            quick.
 
     Does not cover:
         Models of other backends than Python's: they run in tritonserver's own process, unconfined.
@@ -97,6 +107,7 @@ class Service:
         policy: OperatorPolicy,
         *,
         protect: bool = False,
+        gateway: bool = False,
         flags: Sequence[str] = (),
         allow_failed: bool = False,
         on_step: Callable[[str], None] = lambda _: None,
@@ -106,35 +117,41 @@ class Service:
         self._repositories = tuple(Path(path).expanduser().resolve() for path in repositories)
         self._policy = policy
         self._protect = protect
+        self._has_gateway = gateway
         self._flags = tuple(flags)
         self._allow_failed = allow_failed
         self._on_step = on_step
         self._on_progress = on_progress
-        self._on_log = on_log
+        self._on_log = on_log if on_log is None else whole_lines(on_log)
+        self._on_gateway_log = () if on_log is None else (whole_lines(on_log),)
         self.protected: tuple[str, ...] = ()
         """Models that are served under ``protect``."""
         self.server: TritonServer | None = None
         self.supervisor: Supervisor | None = None
         self.preparation: Preparation | None = None
+        self.gateway: Gateway | None = None
 
     def prepare(self) -> Preparation:
         """Look at everything that can be wrong before anything is started.
 
         Raises:
             SafeTritonError: ``server.repository`` no such folder; ``server.audit`` errors in the repository;
-                ``server.lock`` it is not what its lock file says; ``server.flag``; ``policy.…``; and what
+                ``server.lock`` it is not what its lock file says, or has none where the policy names a signer;
+                ``lock.signature`` and ``lock.signing`` the lock's signature; ``server.flag``; ``policy.…``; and what
                 :func:`safe_triton.server.locate` and :func:`safe_triton.server.served.read_models` raise.
         """
         check_repositories(self._repositories, None)
         self._on_step("checking the repository")
         warnings = _audit(self._repositories, self._policy)
-        is_locked = _check_locks(self._repositories)
+        is_locked = check_locks(self._repositories, self._policy.audit.signature)
         models = read_models(self._repositories)
         policies = effective_policies(self._policy, models)
         check_enforceable({model.name: policies[model.name].sandbox for model in models if model.is_python}, probe())
         _check_health_port(self._policy.server)
+        envoy = self._checked_gateway(models) if self._has_gateway else None
         self._on_step("looking for tritonserver")
         installation = locate()
+        models = tuple(with_backend(model, installation.backend_directory.parent) for model in models)
         known = known_flags(installation)
         user = check_user_flags((*self._policy.server.flags, *self._flags), known)
         secret = secrets.token_hex(16)
@@ -154,6 +171,7 @@ class Service:
                 user.ports.get("--metrics-port", server.metrics_port),
             ),
             secret=secret,
+            envoy=envoy,
         )
 
     def start(self) -> Self:
@@ -190,7 +208,12 @@ class Service:
             self.server.start()
             _write_admin_file(self.admin_file, ready.secret)
             self.supervisor = _supervisor(self.server, self._policy)
+            if ready.envoy is not None:
+                self._on_step("starting the gateway")
+                self.gateway = self._started_gateway(ready, ready.envoy, self.server, self.supervisor)
         except BaseException:
+            if self.supervisor is not None:
+                self.supervisor.close()
             self.server.stop(within_s=0.5)
             raise
         return self
@@ -230,6 +253,8 @@ class Service:
 
     def stop(self) -> None:
         """End the server and everything that it started, within seconds. May be repeated."""
+        if self.gateway is not None:
+            self.gateway.stop()
         if self.server is not None:
             self.server.stop(within_s=self._policy.server.stop_timeout_s + 0.5)
 
@@ -240,6 +265,64 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _checked_gateway(self, models: Sequence[ServedModel]) -> EnvoyInstallation:
+        """Have Envoy check the policy before anything is started."""
+        from safe_triton.server.envoy_binary import check_config, locate_envoy
+        from safe_triton.server.gateway_files import gateway_of, plan_gateway
+
+        settings = self._policy.server
+        if not is_loopback(settings.address):
+            raise ServerStartError(
+                f"server.address = {settings.address!r} would let clients pass the gateway by: leave it out",
+                reason="gateway.address",
+            )
+        self._on_step("checking the gateway")
+        installation = locate_envoy()
+        ports = _gateway_ports(gateway_of(self._policy))
+        planned = plan_gateway(
+            self._policy,
+            models=[model.name for model in models],
+            folder=Path(tempfile.gettempdir()),
+            upstream=Upstream(address=settings.address),
+            secret="",
+            ports=ports,
+        )
+        check_config(installation, planned.static)
+        return installation
+
+    def _started_gateway(
+        self, ready: Preparation, envoy: EnvoyInstallation, server: TritonServer, supervisor: Supervisor
+    ) -> Gateway:
+        from safe_triton.server.gateway_files import gateway_of
+        from safe_triton.supervision.gateway import Gateway
+
+        urls = (server.http_url, server.grpc_url, supervisor.url, server.metrics_url)
+        http_port, grpc_port, health_port, metrics_port = (int(url.rpartition(":")[2]) for url in urls)
+        upstream = Upstream(
+            address=self._policy.server.address,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            health_port=health_port,
+            metrics_port=metrics_port,
+        )
+        gateway = Gateway(
+            envoy,
+            server.log.parent,
+            upstream=upstream,
+            secret=ready.secret,
+            ports=_gateway_ports(gateway_of(self._policy)),
+            supervision=self._policy.supervision,
+            report=supervisor.report,
+            listeners=self._on_gateway_log,
+        )
+        try:
+            gateway.start(gateway.plan(self._policy, [model.name for model in ready.models]))
+        except BaseException:
+            gateway.stop()
+            raise
+        supervisor.attach(gateway)
+        return gateway
 
     def _protected(self, ready: Preparation) -> tuple[str, ...]:
         """Models whose table asks for it; with ``--protect``, all whose table does not deny it."""
@@ -274,6 +357,17 @@ def check_enforceable(policies: Mapping[str, SandboxPolicy], capabilities: Capab
             for gap in plan(policy.resolve(places), capabilities).gaps:
                 if gap.is_essential:
                     raise ConfinementError(f"model {name!r}: {gap}", reason=gap.reason)
+
+
+def _gateway_ports(gateway: GatewayPolicy) -> tuple[int, int]:
+    """The ports of requests and metrics, free a moment ago; Envoy, which shares them with nobody, binds them itself."""
+    wanted = (gateway.port, gateway.metrics_port)
+    try:
+        with ReservedPorts(wanted, (gateway.address, gateway.metrics_address)) as reserved:
+            return reserved.numbers[0], reserved.numbers[1]
+    except OSError as error:
+        text = f"[gateway]: one of the ports {', '.join(map(str, wanted))}: {error.strerror}"
+        raise ServerStartError(text, reason="server.ports") from None
 
 
 def _check_health_port(settings: ServerPolicy) -> None:
@@ -313,19 +407,6 @@ def _audit(repositories: Sequence[Path], policy: OperatorPolicy) -> tuple[Findin
         where = f"{first.path}:{first.line}" if first.line else first.path
         raise ServerStartError(f"{where}: {first.rule}: {first.message}{more}", reason="server.audit")
     return tuple(finding for finding in report.findings if level_of(finding) < Level.ERROR)
-
-
-def _check_locks(repositories: Sequence[Path]) -> bool:
-    """Compare each repository with its lock file, where it has one; tell whether all have."""
-    from safe_triton.audit.lock import check_lock, lock_path
-
-    locked = [path for path in repositories if os.path.lexists(lock_path(path))]
-    for path in locked:
-        problems = check_lock(path)
-        if problems:
-            more = f" (and {len(problems) - 1} more; safe-triton verify shows them)" if problems[1:] else ""
-            raise ServerStartError(f"{lock_path(path)}: {problems[0]}{more}", reason="server.lock")
-    return len(locked) == len(repositories)
 
 
 def _write_admin_file(path: Path, secret: str) -> None:

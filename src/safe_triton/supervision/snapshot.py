@@ -21,6 +21,7 @@ class ModelRow:
         pids: its processes.
         memory_bytes: resident memory of all of them.
         cpu_percent: of one core, since the last look.
+        cpu_s: seconds of a core that they have used, each since it started.
         requests: answered by Triton for this model, errors included; None where Triton's metrics are off.
         refusals: requests that the SDK refused; None as before.
         restarts: by kind of cause.
@@ -34,12 +35,34 @@ class ModelRow:
     pids: tuple[int, ...] = ()
     memory_bytes: int = 0
     cpu_percent: float = 0.0
+    cpu_s: float = 0.0
     requests: int | None = None
     refusals: int | None = None
     restarts: Mapping[str, int] = field(default_factory=dict)
     quarantines: int = 0
     last_cause: str = ""
     retry_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayRow:
+    """The gateway.
+
+    Args:
+        state: one of :data:`SERVER_STATES`.
+        url: where clients reach it from this machine.
+        pid: of Envoy.
+        restarts: of Envoy, by kind of cause.
+        reloads: how often new files were ``taken`` and ``refused``.
+        last_cause: of its last end, for the operator.
+    """
+
+    state: str
+    url: str
+    pid: int
+    restarts: Mapping[str, int]
+    reloads: Mapping[str, int]
+    last_cause: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +76,7 @@ class Snapshot:
         server_restarts: of tritonserver, by kind of cause.
         enforcement_gaps: what is not enforced, by model and mechanism.
         models: in the order of their names.
+        gateway: Envoy in front of it, or None.
     """
 
     server: str
@@ -61,11 +85,14 @@ class Snapshot:
     server_restarts: Mapping[str, int]
     enforcement_gaps: Mapping[str, tuple[str, ...]]
     models: tuple[ModelRow, ...]
+    gateway: GatewayRow | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model serves."""
-        return self.answers and self.server == "ready" and all(row.state == "ready" for row in self.models)
+        """Whether every model serves, through the gateway where there is one."""
+        is_reached = self.gateway is None or self.gateway.state == "ready"
+        is_up = self.answers and self.server == "ready" and is_reached
+        return is_up and all(row.state == "ready" for row in self.models)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the same as plain data."""
@@ -73,12 +100,14 @@ class Snapshot:
 
     def states(self) -> dict[str, Any]:
         """Return what anybody may know: states by model."""
-        return {"server": self.server, "ready": self.is_ready, "models": {row.model: row.state for row in self.models}}
+        gateway = {} if self.gateway is None else {"gateway": self.gateway.state}
+        models = {row.model: row.state for row in self.models}
+        return {"server": self.server, "ready": self.is_ready, **gateway, "models": models}
 
 
 def prometheus_text(snapshot: Snapshot) -> str:
     """Return the supervisor's metrics in Prometheus's text format."""
-    rows = snapshot.models
+    rows, gateways = snapshot.models, [] if snapshot.gateway is None else [snapshot.gateway]
     families: tuple[tuple[str, str, str, Iterable[tuple[dict[str, str], float]]], ...] = (
         ("up", "gauge", "Whether tritonserver answers", [({}, snapshot.answers)]),
         ("ready", "gauge", "Whether every model serves", [({}, snapshot.is_ready)]),
@@ -106,6 +135,19 @@ def prometheus_text(snapshot: Snapshot) -> str:
             "Times that a model was quarantined",
             [({"model": row.model}, row.quarantines) for row in rows],
         ),
+        ("model_processes", "gauge", "Processes of a model", [({"model": row.model}, len(row.pids)) for row in rows]),
+        (
+            "model_memory_bytes",
+            "gauge",
+            "Resident memory of a model's processes",
+            [({"model": row.model}, row.memory_bytes) for row in rows],
+        ),
+        (
+            "model_cpu_seconds_total",
+            "counter",
+            "Processor time of a model's processes, each since it started",
+            [({"model": row.model}, row.cpu_s) for row in rows],
+        ),
         (
             "server_restarts_total",
             "counter",
@@ -118,6 +160,19 @@ def prometheus_text(snapshot: Snapshot) -> str:
             "What is not enforced on a model's processes",
             [({"model": model}, len(gaps)) for model, gaps in sorted(snapshot.enforcement_gaps.items())],
         ),
+        ("gateway_up", "gauge", "Whether Envoy serves", [({}, row.state == "ready") for row in gateways]),
+        (
+            "gateway_restarts_total",
+            "counter",
+            "Ends of Envoy, by cause",
+            [({"cause": cause}, count) for row in gateways for cause, count in sorted(row.restarts.items())],
+        ),
+        (
+            "gateway_reloads_total",
+            "counter",
+            "New files of the gateway, by whether Envoy took them",
+            [({"result": word}, row.reloads.get(word, 0)) for row in gateways for word in ("taken", "refused")],
+        ),
     )
     lines = []
     for name, kind, description, samples in families:
@@ -125,7 +180,7 @@ def prometheus_text(snapshot: Snapshot) -> str:
         lines += [f"# HELP {full} {description}", f"# TYPE {full} {kind}"]
         for labels, value in samples:
             inner = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-            lines.append(f"{full}{{{inner}}} {value:g}" if inner else f"{full} {value:g}")
+            lines.append(f"{full}{{{inner}}} {value:.15g}" if inner else f"{full} {value:.15g}")
     return "\n".join(lines) + "\n"
 
 

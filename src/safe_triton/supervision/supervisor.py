@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from safe_triton.errors import ModelLoadError, SafeTritonError
 from safe_triton.policy.limits import Limits
-from safe_triton.server.stubs import exit_status, read_times
+from safe_triton.server.stubs import collect_orphans, exit_status, read_times
 from safe_triton.server.workspace import SHARED_MEMORY
 from safe_triton.supervision.causes import Cause, OomCounter, cause_of
 from safe_triton.supervision.endpoint import HealthEndpoint
@@ -20,6 +20,7 @@ from safe_triton.supervision.hangs import HangWatch
 from safe_triton.supervision.log_hints import LogHints
 from safe_triton.supervision.notify import notify, watchdog_interval_s
 from safe_triton.supervision.observed import Observer
+from safe_triton.supervision.regions import DeadRegions
 from safe_triton.supervision.server_state import Answers, ServerDied, Stuck
 from safe_triton.supervision.session import Session, remove_session, write_session
 from safe_triton.supervision.state import Changed, Died, Hung, Loaded, LoadFailed, Phase, Started
@@ -28,10 +29,14 @@ from safe_triton.supervision.watch import ProcessWatch
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Mapping
+    from typing import Any
 
     from safe_triton.policyfile import OperatorPolicy
     from safe_triton.server import TritonServer
+    from safe_triton.server.gateway_files import GatewayPlan
     from safe_triton.server.stubs import Stub
+    from safe_triton.supervision.gateway import Gateway
     from safe_triton.supervision.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -82,6 +87,7 @@ class Supervisor:
         self._python: set[str] = set()
         self._stubs: dict[int, Stub] = {}
         self._uncollected = Uncollected()
+        self._regions = DeadRegions()
         self._ended: list[int] = []
         self._server_pid = 0
         self._unconfirmed: set[str] = set()  # models of a server that has just started: its index tells the truth
@@ -89,6 +95,8 @@ class Supervisor:
         self._last_scan_s = self._next_look_s = self._next_watchdog_s = 0.0
         self._last_round_s = time.monotonic()
         self._reloads = False
+        self._gateway: Gateway | None = None
+        self._gateway_pid = 0
         self._observer = Observer(server, self._fleet, self._hints, self._stubs)
         self._token = secrets.token_urlsafe(24)
         self._endpoint = HealthEndpoint(
@@ -113,10 +121,24 @@ class Supervisor:
         """Whether the supervision goes round; from any thread."""
         return time.monotonic() - self._last_round_s < STUCK_S
 
+    def attach(self, gateway: Gateway) -> None:
+        """Supervise a gateway that runs, too; before :meth:`run`."""
+        self._gateway = gateway
+        self._observer.gateway = gateway.row
+
+    def report(self, message: str, fields: Mapping[str, Any]) -> None:
+        """Write one line to the server's log."""
+        self._hands.report(message, fields)
+
     def reload(self) -> None:
         """Read the policy again and take over what changed in the repositories; from any thread or signal handler."""
         self._reloads = True
         self._watch.wake()
+
+    def close(self) -> None:
+        """Close the health endpoint; for a supervisor that does not run."""
+        self._endpoint.close()
+        self._watch.close()
 
     def run(self, stop: threading.Event) -> None:
         """Supervise until ``stop`` is set, then let go of everything but the server itself.
@@ -145,8 +167,8 @@ class Supervisor:
         finally:
             notify("STOPPING=1")
             self._kill_unwilling()
-            self._endpoint.close()
-            self._watch.close()
+            self._regions.clear()
+            self.close()
             if session is not None:
                 remove_session(session)
 
@@ -175,6 +197,8 @@ class Supervisor:
         if self._reloads:
             self._reloads = False
             self._reload_now()
+        if self._gateway is not None:
+            self._look_at_gateway(self._gateway, now_s)
         if self._server_pid in self._ended:
             self._ended.clear()
             self._server_ended()
@@ -192,21 +216,34 @@ class Supervisor:
             if now_s >= self._next_look_s:
                 self._look(now_s)
         self._fleet.tick()
+        self._regions.tick(now_s, self._fleet.is_ready)
         if self._server.pid != self._server_pid:
             self._stubs.clear()
+            self._regions.clear()
             self._uncollected.clear()
             self._watch_server()
 
     def _timeout_s(self) -> float:
         now_s = time.monotonic()
-        due_s = self._fleet.due_s()
-        times = [now_s + ROUND_S, self._next_scan_s(), self._next_look_s, *([] if due_s is None else [due_s])]
+        dues = (self._fleet.due_s(), None if self._gateway is None else self._gateway.due_s())
+        times = [now_s + ROUND_S, self._next_scan_s(), self._next_look_s, *(due for due in dues if due is not None)]
         return max(0.0, min(times) - now_s)
 
     def _watch_server(self) -> None:
         self._server_pid = self._server.pid
         if not self._watch.add(self._server_pid):
             self._server_ended()
+
+    def _look_at_gateway(self, gateway: Gateway, now_s: float) -> None:
+        """Take in that Envoy has ended; watch the new one."""
+        if self._gateway_pid in self._ended:
+            self._ended.remove(self._gateway_pid)
+            gateway.ended()
+        gateway.tick(now_s, self._policy.supervision)
+        if gateway.pid != self._gateway_pid:
+            self._gateway_pid = gateway.pid
+            if not self._watch.add(gateway.pid):
+                gateway.ended()
 
     def _server_ended(self) -> None:
         at_work = {beat.model for beat in self._server.beats() if beat.busy_since_s is not None}
@@ -223,7 +260,7 @@ class Supervisor:
         stub = self._stubs.pop(pid, None)
         if stub is not None:
             if stub.region and all(other.region != stub.region for other in self._stubs.values()):
-                (SHARED_MEMORY / stub.region).unlink(missing_ok=True)
+                self._regions.add(SHARED_MEMORY / stub.region, stub.model)
             health = self._fleet.models.get(stub.model)
             is_load = health is not None and health.phase is Phase.LOADING
             self._uncollected.add(pid, stub.model, time.monotonic(), is_load=is_load)
@@ -248,6 +285,7 @@ class Supervisor:
 
     def _look(self, now_s: float) -> None:
         """Look at what nothing announces: hangs, stopped processes, and whether a new server answers."""
+        collect_orphans()
         states = {pid: times.state for pid in tuple(self._stubs) if (times := read_times(pid)) is not None}
         hung = self._hangs.look_at_states(states, now_s)
         hung.update(self._hangs.look(self._server.beats(), now_s))
@@ -298,7 +336,9 @@ class Supervisor:
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             policy = load_policy(self._policy.path) if self._policy.path else self._policy
-            policy.check_models(model.name for model in self._server.view.look())
+            names = [model.name for model in self._server.view.look()]
+            policy.check_models(names)
+            planned = None if self._gateway is None else self._gateway.plan(policy, names)
             changes = self._server.refresh(policy)
         except SafeTritonError as error:
             self._hands.report("not reloaded; everything stays as it was", {"detail": error.message})
@@ -314,7 +354,15 @@ class Supervisor:
             self._hands.report(
                 "reloaded", {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
             )
+            if self._gateway is not None and planned is not None:
+                self._apply_to_gateway(self._gateway, planned)
         notify("READY=1")
+
+    def _apply_to_gateway(self, gateway: Gateway, planned: GatewayPlan) -> None:
+        try:
+            gateway.apply(planned)
+        except SafeTritonError as error:
+            self._hands.report("the gateway keeps its old policy", {"detail": error.message})
 
     def _read_deadlines(self) -> None:
         from safe_triton.server.policies import effective_policies

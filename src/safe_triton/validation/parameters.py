@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
 from safe_triton.errors import LimitExceededError, ParameterError
@@ -17,8 +18,12 @@ Parameters = dict[str, Any]
 ParametersCheck = Callable[[str], Parameters]
 
 
-def compile_parameters(limits: Limits) -> ParametersCheck:
+def compile_parameters(limits: Limits, caller_due: list[float] | None = None) -> ParametersCheck:
     """Compile the check of a request's parameters.
+
+    Args:
+        limits: the declaration.
+        caller_due: its one element is set to when a guarded caller of this model wants its answer.
 
     Returns:
         A function of the JSON text that ``request.parameters()`` gives; it returns the parameters by name.
@@ -35,7 +40,9 @@ def compile_parameters(limits: Limits) -> ParametersCheck:
         # As pairs: a dict would merge a name that comes twice before it is counted.
         pairs: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=list) if text else []
         if CALL_PARAMETER in text:
-            pairs = _without_call(pairs)
+            pairs, call = _without_call(pairs)
+            if caller_due is not None:
+                caller_due[0] = _due_s(call)
         if len(pairs) > max_count:
             raise LimitExceededError("limit.parameters", len(pairs), max_count, "parameters")
         parameters: Parameters = dict(pairs)
@@ -52,12 +59,18 @@ def compile_parameters(limits: Limits) -> ParametersCheck:
     return check
 
 
-def _without_call(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Leave out what a guarded caller adds: it is read where calls are made, and is none of the author's."""
+def _without_call(pairs: list[tuple[str, Any]]) -> tuple[list[tuple[str, Any]], Any]:
+    """Take out what a guarded caller adds: it is none of the author's."""
     kept = [pair for pair in pairs if pair[0] != CALL_PARAMETER]
     if len(pairs) - len(kept) > 1:
         raise ParameterError("parameter.duplicate: a name came twice at parameters", reason="parameter.duplicate")
-    return kept
+    return kept, next((value for name, value in pairs if name == CALL_PARAMETER), "")
+
+
+def _due_s(call: Any) -> float:
+    """Return when the caller wants its answer, as ``monotonic()`` counts; 0.0 for what no guarded caller writes."""
+    left_ms = call.partition(" ")[0] if isinstance(call, str) else ""
+    return monotonic() + int(left_ms) / 1000 if left_ms.isascii() and left_ms.isdigit() and len(left_ms) < 10 else 0.0
 
 
 def _bytes_of(text: str) -> int:

@@ -51,7 +51,7 @@ def check_strings(array: Array, name: str, max_string_bytes: int, max_bytes: int
         sizes = list(map(len, items))
         longest = max(sizes)
         if longest > max_string_bytes:
-            where = _element(f"inputs['{name}']", array, sizes.index(longest))
+            where = element(f"inputs['{name}']", array, sizes.index(longest))
             raise LimitExceededError("limit.string_bytes", longest, max_string_bytes, where)
     if total > max_bytes:
         raise LimitExceededError("limit.input_bytes", total, max_bytes, f"inputs['{name}']")
@@ -82,13 +82,17 @@ def compile_payload(spec: TensorSpec, rules: InputLimits) -> tuple[PayloadCheck,
                 reason="policy.conflict",
             )
     if has_range:
-        checks.append(_range_check(place, rules.minimum, rules.maximum))
+        checks.append(range_check(place, rules.minimum, rules.maximum))
     if rules.finite and not (math.isfinite(rules.minimum) and math.isfinite(rules.maximum)):
         checks.append(_finite_check(place))
     if rules.utf8:
         checks.append(_utf8_check(place))
     if rules.schema is not None:
         checks.append(_schema_check(place, rules.schema))
+    if rules.content is not None:
+        from safe_triton.validation.content import compile_content  # its decoders are imported where declared
+
+        checks.append(compile_content(rules.content, spec, place))
     return tuple(checks)
 
 
@@ -101,7 +105,9 @@ def _finite_check(place: str) -> PayloadCheck:
     return check
 
 
-def _range_check(place: str, minimum: float, maximum: float) -> PayloadCheck:
+def range_check(place: str, minimum: float, maximum: float) -> PayloadCheck:
+    """Return a check that every element lies within two bounds."""
+
     def check(array: Array) -> Array:
         # NaN compares false with everything, so it fails here too.
         # As Python floats: numpy 2 would round the bounds to the array's type first, and a large one to infinity.
@@ -125,7 +131,7 @@ def _utf8_check(place: str) -> PayloadCheck:
         except UnicodeDecodeError:
             index = next(position for position, item in enumerate(items) if not _is_utf8(item))
             raise ContentError(
-                f"content.utf8: no UTF-8 at {_element(place, array, index)}", reason="content.utf8"
+                f"content.utf8: no UTF-8 at {element(place, array, index)}", reason="content.utf8"
             ) from None
         return array
 
@@ -153,13 +159,13 @@ def _schema_check(place: str, schema: type) -> PayloadCheck:
         if error.error_count() > MAX_ERRORS:
             count = error.error_count()
             raise ContentError(
-                f"content.json: {count} errors at {_element(place, array, index)}", reason="content.json"
+                f"content.json: {count} errors at {element(place, array, index)}", reason="content.json"
             ) from None
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         what = f"{where}: {first['msg']}" if where else str(first["msg"])
         raise ContentError(
-            f"content.json: {_one_line(what)} at {_element(place, array, index)}", reason="content.json"
+            f"content.json: {_one_line(what)} at {element(place, array, index)}", reason="content.json"
         ) from None
 
     def check(array: Array) -> Array:
@@ -179,5 +185,6 @@ def _one_line(text: str) -> str:
     return flat if len(flat) <= MAX_SHOWN else flat[: MAX_SHOWN - 1] + "…"
 
 
-def _element(place: str, array: Array, index: int) -> str:
+def element(place: str, array: Array, index: int) -> str:
+    """Return how a message names one element."""
     return place + "".join(f"[{int(axis)}]" for axis in np.unravel_index(index, array.shape))

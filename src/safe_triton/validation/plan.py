@@ -32,8 +32,13 @@ class Plan:
         check_outputs: the author's outputs and the request's rows to ``(name, array)`` pairs; raises
             :class:`OutputError`.
         check_parameters: JSON text of the parameters to a dict; raises :class:`RequestError`.
+        caller_due: one element, set by ``check_request``: when the guarded model that sent the request wants its
+            answer, as ``monotonic()`` counts; 0.0 where none did. Whoever reads it sets it back.
         max_batch_rows: rows per request; 0 without a batch axis.
         max_output_bytes: bytes of all outputs of one response.
+        max_responses: responses of one request of a decoupled model.
+        max_stream_bytes: bytes of all responses of one request of a decoupled model.
+        stream_deadline_s: seconds that all responses of one request of a decoupled model may take.
         deadline_s: soft deadline of one call of the author's code, in seconds.
         hard_deadline_s: seconds after which the process is ended.
         load_deadline_s: seconds that ``load()`` may take.
@@ -46,8 +51,12 @@ class Plan:
     plain: PlainSignature | None
     check_outputs: OutputsCheck
     check_parameters: ParametersCheck
+    caller_due: list[float]
     max_batch_rows: int
     max_output_bytes: int
+    max_responses: int
+    max_stream_bytes: int
+    stream_deadline_s: float
     deadline_s: float
     hard_deadline_s: float
     load_deadline_s: float
@@ -98,6 +107,9 @@ def compile_plan(limits: Limits, config: ModelConfig, *, allows_unseen: bool = F
     reader.check_applied("max_sequence_length", "set InputLimits(sequence_axis=…) for the input that has one")
     for name in ("max_strings", "max_string_bytes"):
         reader.check_applied(name, "no input is BYTES")
+    if not config.is_decoupled:
+        for name in ("max_responses", "max_stream_bytes", "stream_deadline_ms"):
+            reader.check_applied(name, "only a decoupled model has more than one response to a request")
     max_inputs = bound(reader.take("max_inputs"))
     required = sum(not plan.optional for plan in inputs.values())
     if required > max_inputs:
@@ -116,14 +128,14 @@ def compile_plan(limits: Limits, config: ModelConfig, *, allows_unseen: bool = F
             f"policy.conflict: max_parameters {max_parameters} is below the {needed} parameters declared as required",
             reason="policy.conflict",
         )
-    check_parameters = compile_parameters(limits)
+    caller_due = [0.0]
     max_output_bytes = bound(reader.take("max_output_bytes"))
     deadline_s = bound(reader.take("deadline_ms")) / 1000
     _check_output_bytes(config, max_output_bytes)
     rules = RequestRules(
         plans=inputs,
         server_inputs=config.server_inputs,
-        check_parameters=check_parameters,
+        check_parameters=compile_parameters(limits, caller_due),
         parameters_required=needed > 0,
         max_inputs=max_inputs,
         max_request_bytes=max_request_bytes,
@@ -136,9 +148,13 @@ def compile_plan(limits: Limits, config: ModelConfig, *, allows_unseen: bool = F
         check_request=compile_request_check(rules),
         plain=_plain_signature(rules, outputs),
         check_outputs=compile_outputs_check(OutputRules(plans=outputs, max_output_bytes=max_output_bytes)),
-        check_parameters=check_parameters,
+        check_parameters=compile_parameters(limits),
+        caller_due=caller_due,
         max_batch_rows=max_batch_rows,
         max_output_bytes=max_output_bytes,
+        max_responses=bound(reader.take("max_responses")),
+        max_stream_bytes=bound(reader.take("max_stream_bytes")),
+        stream_deadline_s=bound(reader.take("stream_deadline_ms")) / 1000,
         deadline_s=deadline_s,
         hard_deadline_s=deadline_s + bound(reader.take("hard_deadline_grace_ms")) / 1000,
         load_deadline_s=bound(reader.take("load_deadline_ms")) / 1000,

@@ -38,7 +38,7 @@ class LimitsReader:
         """Reject a limit that was declared and bounds no tensor of this model."""
         if name in self._limits.declared and name not in self._applied:
             raise PolicyError(
-                f"policy.unused: {name} is declared and applies to no input; {hint}", reason="policy.unused"
+                f"policy.unused: {name} is declared and applies to nothing here; {hint}", reason="policy.unused"
             )
 
     def check_all_taken(self) -> None:

@@ -31,6 +31,11 @@ WAIT_S = 5.0
 
 FAILED = re.compile(r"model failed \(id [0-9a-f]{16}\)")
 
+RAISED = re.compile(
+    r"Failed to process the request\(s\)(?:.*message: TritonModelException: (.*?)(?:\n\nAt:.*)?$)?", re.DOTALL
+)
+"""What Triton makes of an exception; a ``TritonModelException`` was meant for the client, the frames were not."""
+
 WRAPPER = """from safe_triton import protect
 
 from .{original} import *
@@ -49,9 +54,10 @@ class Answers:
 
 
 def is_same(bare: Any, other: Any) -> bool:
-    """Tell whether two replies are the same for a client: an exception's text may be cleaned."""
+    """Tell whether two replies are the same for a client: an exception's text may be cleaned of its frames."""
     if isinstance(bare, str) and isinstance(other, str):
-        return bare == other or (bool(FAILED.fullmatch(other)) and ("Failed to process the request" in bare))
+        raised = RAISED.search(bare)
+        return bare == other or (raised is not None and (raised[1] == other or bool(FAILED.fullmatch(other))))
     return bool(bare == other)
 
 

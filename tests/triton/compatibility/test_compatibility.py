@@ -37,6 +37,8 @@ def test_what_a_client_sees_is_the_same(found: dict[str, dict[str, Answers]], mo
         ("not here", "not here", True),
         ("not here", "model failed (id 0123456789abcdef)", False),
         ("Failed to process the request(s): x", "model failed (id 0123456789abcdef)", True),
+        ("Failed to process the request(s), message: TritonModelException: x\n y\n\nAt:\n  /m.py(3)", "x\n y", True),
+        ("Failed to process the request(s), message: TritonModelException: x\n\nAt:\n  /m.py(3)", "y", False),
         ({"Y": 1}, {"Y": 2}, False),
     ],
 )

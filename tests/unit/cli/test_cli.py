@@ -14,7 +14,7 @@ import safe_triton
 from safe_triton.cli import main
 from safe_triton.cli.app import app
 from safe_triton.errors import ServerNotFoundError
-from safe_triton.policy.defaults import DEFAULTS
+from safe_triton.policy.defaults import TABLES
 from safe_triton.server import TritonInstallation
 
 INSTALLATION = TritonInstallation(
@@ -67,12 +67,13 @@ class TestLimits:
     def test_json(self, runner: CliRunner) -> None:
         """The table of defaults is printed row by row."""
         rows = json.loads(runner.invoke(app, ["limits", "--format", "json"]).output)
-        assert [(row["name"], row["value"]) for row in rows] == [(row.name, row.value) for row in DEFAULTS]
+        expected = [(of, row.name, row.value) for of, table in TABLES.items() for row in table]
+        assert [(row["of"], row["name"], row["value"]) for row in rows] == expected
 
     def test_text(self, runner: CliRunner) -> None:
         """Every limit has its row."""
         output = runner.invoke(app, ["limits"], env={"COLUMNS": "200"}).output
-        assert all(row.name in output and row.reason in output for row in DEFAULTS)
+        assert all(row.name in output and row.reason in output for table in TABLES.values() for row in table)
 
 
 def test_version(runner: CliRunner) -> None:

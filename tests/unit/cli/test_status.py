@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from safe_triton.cli.app import app
 from safe_triton.supervision.endpoint import HealthEndpoint
 from safe_triton.supervision.session import Session, write_session
-from safe_triton.supervision.snapshot import ModelRow, Snapshot
+from safe_triton.supervision.snapshot import GatewayRow, ModelRow, Snapshot
 
 ROWS = (
     ModelRow(model="good", state="ready", pids=(41,), memory_bytes=40 << 20, cpu_percent=12.4, requests=7, refusals=2),
@@ -48,6 +48,22 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 class TestTable:
+    def test_of_a_server_with_a_gateway(self, snapshots: list[Snapshot]) -> None:
+        """Its line says where it is, and what became of it."""
+        row = GatewayRow(
+            state="ready", url="https://h:1", pid=42, restarts={"signal": 1}, reloads={"taken": 2}, last_cause="SIGKILL"
+        )
+        snapshots.append(replace(SNAPSHOT, gateway=row))
+        line = "gateway 42: ready, https://h:1, restarted 1 times, new files taken 2 times, refused 0 times, last cause: SIGKILL"
+        assert line in run()[1]
+
+    @pytest.mark.parametrize(("state", "status"), [("ready", 0), ("waiting", 1)])
+    def test_a_gateway_counts(self, snapshots: list[Snapshot], state: str, status: int) -> None:
+        """Models that nobody can reach do not serve."""
+        row = GatewayRow(state=state, url="https://h:1", pid=42, restarts={}, reloads={}, last_cause="")
+        snapshots.append(replace(SNAPSHOT, models=ROWS[:1], gateway=row))
+        assert run()[0] == status
+
     def test_of_a_server_with_a_bad_model(self, snapshots: list[Snapshot]) -> None:
         """Each model has its line; the status tells programs that one does not serve."""
         assert snapshots

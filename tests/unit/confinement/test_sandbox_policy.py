@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from safe_triton import unsafe
 from safe_triton.errors import PolicyError
-from safe_triton.policy.sandbox import RESOURCE_DEFAULTS, SCRATCH_DEFAULT, ResourceLimits, SandboxPolicy
+from safe_triton.policy.sandbox import (
+    GPU_PERCENT_DEFAULT,
+    RESOURCE_DEFAULTS,
+    SCRATCH_DEFAULT,
+    ResourceLimits,
+    SandboxPolicy,
+)
 
 NETWORK = unsafe.AllowNetwork(reason="test")
 PROCESSES = unsafe.AllowProcesses(reason="test")
@@ -66,6 +72,9 @@ class TestConstruction:
             ({"gpu_ids": 0}, "policy.type"),
             ({"gpu_ids": [True]}, "policy.type"),
             ({"gpu_ids": [-1]}, "policy.range"),
+            ({"gpu_ids": ["0"]}, "policy.gpu"),
+            ({"gpu_ids": ["GPU-../../x"]}, "policy.gpu"),
+            ({"gpu_ids": ["nvidia-cap1/../../sda"]}, "policy.gpu"),
             ({"scratch_bytes": None}, "policy.type"),
             ({"scratch_bytes": True}, "policy.type"),
             ({"scratch_bytes": SCRATCH_DEFAULT.minimum - 1}, "policy.range"),
@@ -84,7 +93,7 @@ class TestConstruction:
     def test_resources(self, row: Any) -> None:
         """At the least value and a token, and not below, not as bool or None."""
         ResourceLimits(**{row.name: row.minimum})
-        ResourceLimits(**{row.name: unsafe.Unlimited(reason="test")})
+        ResourceLimits(**{row.name: unsafe.Unlimited(reason="test")})  # type: ignore[arg-type]
         wrongs: list[Any] = [row.minimum - 1, True, None, 1.5, "many"]
         for wrong in wrongs:
             with pytest.raises(PolicyError):
@@ -92,7 +101,22 @@ class TestConstruction:
 
     def test_every_resource_has_a_default(self) -> None:
         """The table and the fields name the same."""
-        assert {row.name for row in RESOURCE_DEFAULTS} == {field.name for field in dataclasses.fields(ResourceLimits)}
+        rows = (*RESOURCE_DEFAULTS, GPU_PERCENT_DEFAULT)
+        assert {row.name for row in rows} == {field.name for field in dataclasses.fields(ResourceLimits)}
+
+    def test_a_share_of_a_gpu(self) -> None:
+        """From 1 to 100 percent; the smaller one holds, and 100 is the word for all."""
+        half, whole = ResourceLimits(gpu_memory_percent=50), ResourceLimits(gpu_memory_percent=100)
+        assert whole.tighten(half).gpu_memory_percent == half.tighten(whole).gpu_memory_percent == 50
+        wrongs: list[Any] = [0, 101, True, None, 0.5, unsafe.Unlimited(reason="test")]
+        for wrong in wrongs:
+            with pytest.raises(PolicyError):
+                ResourceLimits(gpu_memory_percent=wrong)
+
+    @pytest.mark.parametrize("word", ["GPU-4f2a-11", "MIG-4f2a-11", "MIG-GPU-4f2a-11/1/0", "nvidia-cap12"])
+    def test_a_gpu_by_name(self, word: str) -> None:
+        """Identities, old and new ones of slices, and files of capabilities stand beside numbers."""
+        assert SandboxPolicy(gpu_ids=(word, 1, word)).gpu_ids == (1, word)
 
     @pytest.mark.parametrize("to", [(), (0,), (65536,), (True,), "443", ("443",), 443, None])
     def test_wrong_ports(self, to: Any) -> None:

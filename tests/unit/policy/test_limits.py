@@ -16,7 +16,7 @@ from safe_triton import InputLimits, Limits, LoadConditions, OutputLimits, Param
 from safe_triton._declared import Declaration
 from safe_triton.errors import PolicyError
 from safe_triton.policy import DEFAULTS, bound
-from safe_triton.policy.defaults import BLS_DEFAULTS
+from safe_triton.policy.defaults import TABLES
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference" / "limits.md"
 
@@ -46,7 +46,7 @@ class TestDefaults:
         rows = re.findall(
             r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE
         )
-        assert rows == [(row.name, str(row.value), row.unit, row.reason) for row in (*DEFAULTS, *BLS_DEFAULTS)]
+        assert rows == [(row.name, str(row.value), row.unit, row.reason) for table in TABLES.values() for row in table]
 
     def test_nothing_is_declared(self) -> None:
         """A default is no declaration."""

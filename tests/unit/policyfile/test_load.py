@@ -93,7 +93,7 @@ class TestReading:
 
 
 PROBLEMS: tuple[tuple[str, str, str], ...] = (
-    ("ports = 1", "policy.unknown_field", "safe-triton.toml:1: ports: is unknown; known: audit, defaults, models, schema, server, supervision"),
+    ("ports = 1", "policy.unknown_field", "safe-triton.toml:1: ports: is unknown; known: audit, defaults, deploy, gateway, models, schema, server, supervision"),
     ("[server]\nhttp_prt = 1", "policy.unknown_field", "safe-triton.toml:2: server.http_prt: is unknown; did you mean 'http_port'?"),
     ("[supervison]\nwindow_s = 1", "policy.unknown_field", "safe-triton.toml:1: supervison: is unknown; did you mean 'supervision'?"),
     ("[models.m.limits]\n\nmax_batchsize = 3", "policy.unknown_field", "safe-triton.toml:3: models.m.limits.max_batchsize: is unknown; did you mean 'max_batch_size'?"),
@@ -110,6 +110,9 @@ PROBLEMS: tuple[tuple[str, str, str], ...] = (
     ("[models.m.sandbox]\nprocesses = { reason = ' ' }", "policy.token", "safe-triton.toml:2: models.m.sandbox.processes: unsafe.AllowProcesses needs a reason"),
     ("[models]\nm = 3", "policy.type", "safe-triton.toml:2: models.m: must be a table, not 3"),
     ("[models.m]\nprotect = 1", "policy.type", "safe-triton.toml:2: models.m.protect: must be a boolean, not 1"),
+    ("[models.m]\noutputs = 'drop'", "policy.range", "safe-triton.toml:2: models.m.outputs: must be 'warn' or 'refuse', not \"drop\""),
+    ("[models.m.bls]\nallow = 'all'", "policy.type", "safe-triton.toml:2: models.m.bls.allow: must be a list or \"declared\", not \"all\""),
+    ("[models.m.bls]\nallow = ['a']\nversions = { b = [1] }", "policy.conflict", "safe-triton.toml:3: models.m.bls.versions: BlsGrants.versions names 'b', which allow does not"),
     ("schema = 2", "policy.range", "safe-triton.toml:1: schema: must be 1, not 2"),
     ("[server]\naddress = '0.0.0.0'", "policy.conflict", 'safe-triton.toml:2: server.address: listens beyond this machine; say why: public_address = { reason = "…" }'),
     ("[server]\naddress = 'localhost'", "policy.range", 'safe-triton.toml:2: server.address: must be an IP address, such as 127.0.0.1 or 0.0.0.0, not "localhost"'),
@@ -118,6 +121,8 @@ PROBLEMS: tuple[tuple[str, str, str], ...] = (
     ("[server]\nflags = [1]", "policy.type", "safe-triton.toml:2: server.flags[0]: must be a text, not 1"),
     ("[supervision]\nwindow_s = inf", "policy.range", "safe-triton.toml:2: supervision.window_s: must be less than or equal to 86400, not Infinity"),
     ("[supervision]\nbackoff_initial_ms = 99000", "policy.conflict", "safe-triton.toml:2: supervision.backoff_initial_ms: 99000 ms is above backoff_max_s = 30"),
+    ("[audit.signature]", "policy.conflict", "safe-triton.toml:1: audit.signature.public_key: names one public_key, or certificates to trust"),
+    ("[audit.signature]\npublic_key = 'a.pub'", "policy.conflict", "safe-triton.toml:2: audit.signature.public_key: 'a.pub' is no absolute path: it would depend on where the server is started"),
     ("[audit]\nfail_on = 'fatal'", "policy.range", "safe-triton.toml:2: audit.fail_on: must be 'info', 'warning' or 'error', not \"fatal\""),
     ("[defaults.limits.parameters.t]\ntype='float'\nmaximum=2\n[models.m.limits.parameters.t]\ntype='str'", "policy.conflict", "safe-triton.toml:4: models.m, with the defaults: ParameterLimits has a range, and type str"),
 )  # fmt: skip

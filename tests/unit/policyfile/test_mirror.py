@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from safe_triton import unsafe
 from safe_triton._declared import Declaration, defaults_of
 from safe_triton.policy import InputLimits, Limits, OutputLimits, ParameterLimits, ResourceLimits, SandboxPolicy
+from safe_triton.policy.bls import BlsGrants
 from safe_triton.policy.passed_on import to_plain
 from safe_triton.policyfile.document import Document
 from safe_triton.policyfile.mirror import NOT_IN_TOML, REASON_KEYS, ROWS, descriptions, table_of
 
 DECLARATIONS: tuple[type[Declaration], ...] = (
-    Limits, InputLimits, OutputLimits, ParameterLimits, SandboxPolicy, ResourceLimits,
+    Limits, InputLimits, OutputLimits, ParameterLimits, SandboxPolicy, ResourceLimits, BlsGrants,
     unsafe.AllowNetwork, unsafe.AllowProcesses, unsafe.AllowAutoComplete, unsafe.AllowPublicAddress, unsafe.Unlimited,
 )  # fmt: skip
 TOKEN = unsafe.Unlimited(reason="bounded elsewhere")
@@ -57,6 +58,9 @@ VALUES: tuple[tuple[type[Declaration], str, Any], ...] = (
     (SandboxPolicy, "resources", ResourceLimits(open_files=64)),
     (SandboxPolicy, "enforcement", "best-effort"),
     *((ResourceLimits, name, row.minimum + 1) for name, row in ROWS[ResourceLimits].items()),
+    (BlsGrants, "allow", ("tokenizer",)),
+    (BlsGrants, "allow", ()),
+    (BlsGrants, "versions", {"tokenizer": (1, 2)}),
     (unsafe.AllowNetwork, "reason", "asks"),
     (unsafe.AllowNetwork, "to", None),
     (unsafe.AllowProcesses, "reason", "ffmpeg"),
@@ -79,6 +83,7 @@ def read(cls: type[Declaration], table: dict[str, Any]) -> Any:
         ParameterLimits: {"limits": {"parameters": {"X": table}}},
         SandboxPolicy: {"sandbox": table},
         ResourceLimits: {"sandbox": {"resources": table}},
+        BlsGrants: {"bls": table},
     }
     model = Document.model_validate({"models": {"m": tables[cls]}}).models["m"]
     rules = {InputLimits: model.limits.inputs, OutputLimits: model.limits.outputs}
@@ -91,6 +96,7 @@ def read(cls: type[Declaration], table: dict[str, Any]) -> Any:
         Limits: model.limits,
         SandboxPolicy: model.sandbox,
         ResourceLimits: model.sandbox.resources,
+        BlsGrants: model.bls,
     }
     return whole[cls]
 

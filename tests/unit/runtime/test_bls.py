@@ -151,14 +151,7 @@ class TestWorkers:
         with pytest.raises(BlsLimitError, match="1 earlier calls"):
             pool.run(int, 60.0)
         gate.set()
-        until = time.monotonic() + 60.0
-        while time.monotonic() < until:
-            try:
-                assert pool.run(int, 60.0) == 0
-                break
-            except BlsLimitError:
-                time.sleep(0.01)
-        pool.close()
+        check_usable(pool)
 
     def test_an_error_does_not_reach_the_next_call(self) -> None:
         """A wait that was interrupted in the moment of the answer leaves nothing behind."""
@@ -168,14 +161,27 @@ class TestWorkers:
                 pool.run(fail, 1e-6)
             except (BlsDeadlineError, BlsLimitError, KeyError):
                 pass
-        until = time.monotonic() + 60.0
-        while time.monotonic() < until:
-            try:
-                assert pool.run(int, 60.0) == 0
-                break
-            except BlsLimitError:
-                time.sleep(0.01)
-        pool.close()
+        check_usable(pool)
+
+    def test_an_answer_that_nobody_waited_for(self) -> None:
+        """The deadline interrupts between the answer and its waiter: that thread ends, and the pool can make another."""
+        pool, first = Workers(1), threading.Event()
+        worker = pool.start(first.set)
+        assert first.wait(60.0)
+        worker.abandon()
+        check_usable(pool)
+
+
+def check_usable(pool: Workers) -> None:
+    """Wait until the pool runs a function, and close it."""
+    until = time.monotonic() + 60.0
+    while time.monotonic() < until:
+        try:
+            assert pool.run(int, 60.0) == 0
+            break
+        except BlsLimitError:
+            time.sleep(0.01)
+    pool.close()
 
 
 ERRORS = (

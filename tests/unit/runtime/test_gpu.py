@@ -11,10 +11,23 @@ from typing import Any
 import pytest
 
 from safe_triton import unsafe
+from safe_triton.confinement.launch import granted_to_json
+from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
 from safe_triton.runtime import gpu
-from safe_triton.runtime.gpu import STARTED, UNKNOWN, limit_memory, minor_of, show_own
+from safe_triton.runtime.gpu import (
+    PER_SESSION,
+    STARTED,
+    UNKNOWN,
+    files_of,
+    granted_bytes,
+    limit_before_load,
+    limit_memory,
+    memory_bound,
+    show_own,
+)
 from safe_triton.server.in_stub import _cuda_number
 
+UNLIMITED = unsafe.Unlimited(reason="test")
 TWO = "1:5:GPU-bb,3:7:GPU-dd"
 BOTH = "GPU-bb,GPU-dd"
 
@@ -98,9 +111,11 @@ class TestShowOwn:
 
 def test_the_device_file(stub: pytest.MonkeyPatch) -> None:
     """Its number is not Triton's where the launcher says so."""
-    assert minor_of(arguments(3)) == 3
+    assert files_of(arguments(3)) == (3,)
     stub.setenv("SAFE_TRITON_GPUS", TWO)
-    assert (minor_of(arguments(3)), minor_of(arguments(0))) == (7, 0)
+    assert (files_of(arguments(3)), files_of(arguments(0))) == ((7,), (0,))
+    stub.setenv("SAFE_TRITON_GPUS", "0:7:MIG-dd:12+13:0")
+    assert files_of(arguments(0)) == (7, "nvidia-cap12", "nvidia-cap13")
 
 
 def test_behind_a_repository_view(stub: pytest.MonkeyPatch) -> None:
@@ -109,7 +124,7 @@ def test_behind_a_repository_view(stub: pytest.MonkeyPatch) -> None:
     stub.setenv("CUDA_VISIBLE_DEVICES", BOTH)
     shown = {**arguments(3), **_cuda_number(arguments(3))}
     assert shown["model_instance_device_id"] == "1"
-    assert minor_of(shown) == 7
+    assert files_of(shown) == (7,)
     assert show_own(shown, renumbers=False) == (shown, ())
     assert show_own(shown, renumbers=True)[0]["model_instance_device_id"] == "0"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-dd"
@@ -150,11 +165,34 @@ class FakeCupy:
         return SimpleNamespace(set_limit=lambda size: self.limits.append((size, self.device)))
 
 
+class FakeTensorflow:
+    """The part of TensorFlow that is used; once it has begun its devices stay as they are."""
+
+    def __init__(self) -> None:
+        self.devices: dict[str, list[Any]] = {}
+        self.has_begun = False
+        self.config = SimpleNamespace(
+            list_physical_devices=lambda kind: [f"{kind}:0", f"{kind}:1"],
+            LogicalDeviceConfiguration=lambda memory_limit: memory_limit,
+            set_logical_device_configuration=self.configure,
+        )
+
+    def configure(self, device: str, sizes: list[Any]) -> None:
+        if self.has_begun:
+            raise RuntimeError("Virtual devices cannot be modified after being initialized")
+        self.devices[device] = sizes
+
+
+LIBRARIES = {"torch", "cupy", "tensorflow", "jax", "onnxruntime"}
+
+
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the process has imported: neither library."""
-    found = {name: module for name, module in sys.modules.items() if name not in {"torch", "cupy"}}
+    found = {name: module for name, module in sys.modules.items() if name not in LIBRARIES}
     monkeypatch.setattr(sys, "modules", found)
+    monkeypatch.setattr(gpu, "_held", {})
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
     return found
 
 
@@ -178,7 +216,7 @@ class TestMemory:
     def test_neither_is_a_gap(self, modules: dict[str, Any]) -> None:
         """Nothing is imported for it."""
         assert limit_memory(10, 0) == ((), (UNKNOWN,))
-        assert not {"torch", "cupy"} & set(modules)
+        assert not LIBRARIES & set(modules)
 
     def test_a_library_that_refuses_is_a_gap(self, modules: dict[str, Any]) -> None:
         """Its name and the kind of error, no more; the model loads."""
@@ -193,4 +231,56 @@ class TestMemory:
     def test_a_token_takes_the_bound_away(self, modules: dict[str, Any]) -> None:
         """Nothing is called."""
         modules["torch"] = SimpleNamespace()
-        assert limit_memory(unsafe.Unlimited(reason="test"), 0) == ((), ())
+        unlimited = ResourceLimits(gpu_memory_bytes=unsafe.Unlimited(reason="test"))
+        assert limit_memory(memory_bound(unlimited, 0), 0) == ((), ())
+
+    def test_tensorflow_gets_a_device_of_that_size(self, modules: dict[str, Any]) -> None:
+        """In MiB, before load(); the seal asks no second time, which TensorFlow would refuse."""
+        modules["tensorflow"] = tensorflow = FakeTensorflow()
+        assert limit_memory(3 << 30, 1) == (("gpu.memory.tensorflow",), ())
+        assert tensorflow.devices == {"GPU:1": [3072]}
+        tensorflow.has_begun = True
+        assert limit_memory(3 << 30, 1) == (("gpu.memory.tensorflow",), ())
+        bounded, (gap,) = limit_memory(1 << 30, 1)
+        assert (bounded, gap.reason) == ((), "gpu.memory")
+
+    def test_jax_reads_its_environment(self, modules: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the launcher set no share, nothing bounds it."""
+        modules["jax"] = SimpleNamespace()
+        assert [gap.reason for gap in limit_memory(10, 0)[1]] == ["gpu.memory"]
+        monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.2500")
+        assert limit_memory(10, 0) == (("gpu.memory.jax",), ())
+
+    def test_onnx_runtime_is_a_gap_with_the_word_to_write(self, modules: dict[str, Any]) -> None:
+        """Its bound is an option of each session."""
+        modules["onnxruntime"] = SimpleNamespace()
+        assert limit_memory(10, 0) == ((), (PER_SESSION,))
+        assert "context.gpu_memory_bytes" in PER_SESSION.fix
+
+    @pytest.mark.parametrize(
+        ("resources", "total", "bound"),
+        [
+            (ResourceLimits(), 0, 16 << 30),
+            (ResourceLimits(), 80 << 30, 16 << 30),
+            (ResourceLimits(gpu_memory_percent=10), 80 << 30, 8 << 30),
+            (ResourceLimits(gpu_memory_percent=10), 0, 16 << 30),
+            (ResourceLimits(gpu_memory_bytes=UNLIMITED, gpu_memory_percent=50), 80 << 30, 40 << 30),
+            (ResourceLimits(gpu_memory_bytes=UNLIMITED, gpu_memory_percent=50), 0, None),
+        ],
+    )
+    def test_bytes_and_percent(self, resources: ResourceLimits, total: int, bound: int | None) -> None:
+        """The smaller one; a share of nobody knows what is no bound."""
+        assert memory_bound(resources, total) == bound
+
+    def test_it_holds_before_load(self, modules: dict[str, Any], stub: pytest.MonkeyPatch) -> None:
+        """What the operator granted, from the launcher's own words; a process without them is left to the seal."""
+        modules["cupy"] = cupy = FakeCupy()
+        limit_before_load(arguments(1), 0)
+        assert cupy.limits == []
+        granted = SandboxPolicy(resources=ResourceLimits(gpu_memory_percent=25))
+        stub.setenv("SAFE_TRITON_GRANT", granted_to_json(granted, SandboxPolicy()))
+        stub.setenv("SAFE_TRITON_GPUS", f"1:5:GPU-bb::{8 << 30}")
+        limit_before_load(arguments(1), 0)
+        assert cupy.limits == [(2 << 30, 0)]
+        assert granted_bytes(arguments(1)) == 2 << 30
+        assert granted_bytes(arguments(1, "CPU")) is None

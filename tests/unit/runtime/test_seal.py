@@ -16,6 +16,7 @@ import pytest
 
 from safe_triton import LoadConditions, SafeTritonPythonModel, protect, unsafe
 from safe_triton.confinement import landlock
+from safe_triton.confinement.devices import Gpu
 from safe_triton.confinement.launch import GRANT_VARIABLE, LaunchTable, granted_from_json, granted_to_json
 from safe_triton.errors import ConfinementError, LoadError
 from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
@@ -85,7 +86,7 @@ class TestPlan:
         assert raised.value.reason == "confinement.not_granted"
         table = f'[models."text digits".sandbox] {line}'
         assert f"it asks for {phrase}; add to safe-triton.toml: {table}" in raised.value.message
-        assert grant_line("text digits", declared, GRANTED) == table
+        assert grant_line("text digits", declared, declared.widens(GRANTED)) == table
 
     def test_best_effort_does_not_ask_for_more_either(self) -> None:
         """A grant is the operator's, however lax the model is about enforcing."""
@@ -143,6 +144,17 @@ class TestPlan:
         planned = plan_seal(SandboxPolicy(), launched, SandboxPolicy(gpu_ids=(1,)))
         assert planned.confine is not None
         assert planned.confine.gpu_ids == (1,)
+
+    def test_a_gpu_is_called_by_tritons_number(self) -> None:
+        """What was granted are device files; the line to add has the author's words."""
+        gpus = (Gpu(0, 5, "GPU-aa"), Gpu(1, 6, "MIG-bb", (12, 13)))
+        granted = SandboxPolicy(gpu_ids=(5, *gpus[1].files))
+        launched = Launched(granted=granted, needs=SandboxPolicy(), gpus=gpus)
+        planned = plan_seal(SandboxPolicy(gpu_ids=("MIG-bb",)), launched, SandboxPolicy(gpu_ids=(5,)))
+        assert planned.confine is not None
+        assert set(planned.confine.gpu_ids) == set(granted.gpu_ids)
+        with pytest.raises(ConfinementError, match=r"asks for GPU 7; add .* gpu_ids = \[0, 7\]"):
+            plan_seal(SandboxPolicy(gpu_ids=(0, 7)), launched, SandboxPolicy())
 
 
 def test_the_grant_survives_json() -> None:

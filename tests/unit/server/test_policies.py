@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from safe_triton.errors import PolicyError
-from safe_triton.policy.passed_on import LIMITS_VARIABLE
+from safe_triton.policy.passed_on import CALLS_VARIABLE, LIMITS_VARIABLE, OUTPUTS_VARIABLE
 from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.policyfile import OperatorPolicy, load_policy
 from safe_triton.server.policies import effective_policies, grants
@@ -46,6 +46,14 @@ class TestGrants:
         sandbox, variables = grants(policy, model("a", **{"safe_triton.limits.max_inputs": "3"}))
         assert sandbox == READS
         assert json.loads(variables[LIMITS_VARIABLE]) == {"deadline_ms": 1000, "max_inputs": 3}
+
+    def test_calls_and_outputs(self, tmp_path: Path) -> None:
+        """Which models may be called, and what becomes of wrong outputs, as variables; a default holds for the others."""
+        path = tmp_path / "safe-triton.toml"
+        path.write_text('[defaults.bls]\nallow = []\n[models.a]\noutputs = "refuse"\nbls.allow = ["b"]\n')
+        policy = load_policy(path)
+        assert grants(policy, model("a"))[1] == {CALLS_VARIABLE: '{"allow":["b"]}', OUTPUTS_VARIABLE: "refuse"}
+        assert grants(policy, model("b"))[1] == {CALLS_VARIABLE: '{"allow":[]}'}
 
     def test_nothing_written_is_nothing_passed_on(self, policy: OperatorPolicy) -> None:
         """A model under the defaults is started as before."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from safe_triton.config.pbtxt import read_pbtxt
 from safe_triton.errors import ServerStartError
 from safe_triton.server.view import Changes, RepositoryView, incomplete_text
 
@@ -190,3 +191,37 @@ def test_a_label_file_named_by_detours_stays_inside(tmp_path: Path, repository: 
     view = RepositoryView(tmp_path / "view", [repository])
     assert not (view.path / "digits" / "l.txt").exists()
     assert view.models == ("chain", "digits", "onnx", "zzz")
+
+
+class TestBackendInPython:
+    @pytest.fixture
+    def backends(self, tmp_path: Path) -> Path:
+        """A backend whose code is Python, one that has a library beside, and one that is a library."""
+        folder = tmp_path / "backends"
+        write(folder / "adder" / "model.py", "class TritonPythonModel: ...\n")
+        write(folder / "both" / "model.py")
+        write(folder / "both" / "libtriton_both.so")
+        write(folder / "onnxruntime" / "libtriton_onnxruntime.so")
+        return folder
+
+    def test_it_is_shown_as_a_python_model(self, tmp_path: Path, repository: Path, backends: Path) -> None:
+        """The entry file runs the backend's code, and the configuration names the Python backend; nothing else differs."""
+        write(repository / "adding" / "config.pbtxt", "backend: 'adder'\nruntime: 'libtriton_adder.so'\n" + TENSORS)
+        write(repository / "adding" / "1" / "weights.npz")
+        view = RepositoryView(tmp_path / "view", [repository], backends=backends)
+        shown = read_pbtxt(view.path / "adding" / "config.pbtxt")
+        own = read_pbtxt(repository / "adding" / "config.pbtxt")
+        assert shown == {**own, "backend": "python", "runtime": ""}
+        assert str(backends / "adder" / "model.py") in (view.path / "adding" / "1" / "model.py").read_text()
+        (model,) = (model for model in view.served if model.name == "adding")
+        assert model.is_python
+        view.reload("adding")
+
+    @pytest.mark.parametrize("backend", ["python", "both", "onnxruntime", "absent"])
+    def test_others_stay_what_they_are(self, tmp_path: Path, repository: Path, backends: Path, backend: str) -> None:
+        """Where Triton finds a library it takes that."""
+        write(repository / "other" / "config.pbtxt", f"backend: '{backend}'\n" + TENSORS)
+        write(repository / "other" / "1" / "model.py")
+        view = RepositoryView(tmp_path / "view", [repository], backends=backends)
+        (model,) = (model for model in view.served if model.name == "other")
+        assert (model.backend_file, model.is_python) == (None, backend == "python")

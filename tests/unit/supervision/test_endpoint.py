@@ -12,7 +12,7 @@ import pytest
 
 from safe_triton.supervision import endpoint
 from safe_triton.supervision.endpoint import MOST_CONNECTIONS, HealthEndpoint
-from safe_triton.supervision.snapshot import ModelRow, Snapshot, prometheus_text, sums_by_model
+from safe_triton.supervision.snapshot import GatewayRow, ModelRow, Snapshot, prometheus_text, sums_by_model
 
 GOOD = Snapshot(
     server="ready",
@@ -21,9 +21,25 @@ GOOD = Snapshot(
     server_restarts={"signal": 1},
     enforcement_gaps={"a": ("confinement.landlock: missing",)},
     models=(
-        ModelRow(model="a", state="ready", pids=(1234,), restarts={"oom": 2}, last_cause="secret detail"),
+        ModelRow(
+            model="a",
+            state="ready",
+            pids=(1234,),
+            memory_bytes=123_456_789,
+            cpu_s=1234567.25,
+            restarts={"oom": 2},
+            last_cause="secret detail",
+        ),
         ModelRow(model='b"\\', state="ready"),
     ),
+)
+GATEWAY = GatewayRow(
+    state="ready",
+    url="https://127.0.0.1:8443",
+    pid=4712,
+    restarts={"signal": 3},
+    reloads={"taken": 2},
+    last_cause="SIGKILL",
 )
 BAD_MODEL = replace(GOOD, models=(GOOD.models[0], ModelRow(model="b", state="quarantined", quarantines=1, retry_s=9.0)))
 
@@ -86,6 +102,13 @@ class TestProbes:
         assert served.ask("/readyz?model=c")[0] == 404
         served.snapshot = replace(GOOD, answers=False)
         assert served.ask("/readyz?model=a")[0] == 503
+
+    def test_of_the_server_alone(self, served: Served) -> None:
+        """200 while tritonserver answers: one model that does not serve takes no other one with it."""
+        served.snapshot = BAD_MODEL
+        assert served.ask("/serverz") == (200, "answers\n")
+        served.snapshot = replace(GOOD, answers=False)
+        assert served.ask("/serverz") == (503, "does not answer\n")
 
     def test_alive(self, served: Served) -> None:
         """Whether the supervision goes round, whatever the models do."""
@@ -152,6 +175,9 @@ class TestMetrics:
             'safe_triton_supervisor_quarantines_total{model="b"} 1',
             'safe_triton_supervisor_server_restarts_total{cause="signal"} 1',
             'safe_triton_supervisor_enforcement_gaps{model="a"} 1',
+            'safe_triton_supervisor_model_processes{model="a"} 1',
+            'safe_triton_supervisor_model_memory_bytes{model="a"} 123456789',
+            'safe_triton_supervisor_model_cpu_seconds_total{model="a"} 1234567.25',
             "safe_triton_supervisor_ready 0",
             "safe_triton_supervisor_up 1",
         ):
@@ -165,3 +191,30 @@ class TestMetrics:
         """Samples of one family add up by model; other families do not count."""
         text = 'f{model="a",version="1"} 1\nf{model="a",version="2"} 2.5\nf{model="b"} 1e1\nff{model="a"} 7\n# f\n'
         assert sums_by_model(text, "f") == {"a": 3.5, "b": 10.0}
+
+
+class TestGateway:
+    def test_one_that_serves(self, served: Served) -> None:
+        """Ready with its models; strangers see its state alone."""
+        served.snapshot = replace(GOOD, gateway=GATEWAY)
+        assert served.ask("/readyz") == (200, "tritonserver ready\ngateway ready\na ready\n" + 'b"\\ ready\n')
+        assert json.loads(served.ask("/status")[1])["gateway"] == "ready"
+
+    @pytest.mark.parametrize("state", ["loading", "waiting"])
+    def test_one_that_does_not(self, served: Served, state: str) -> None:
+        """Nobody can reach the models: not ready; a single model is, for whoever asks past the gateway."""
+        served.snapshot = replace(GOOD, gateway=replace(GATEWAY, state=state))
+        assert served.ask("/readyz")[0] == 503
+        assert served.ask("/readyz?model=a")[0] == 200
+
+    def test_metrics(self) -> None:
+        """Its restarts by cause, and what became of new files; without one no sample."""
+        text = prometheus_text(replace(GOOD, gateway=GATEWAY))
+        for line in (
+            "safe_triton_supervisor_gateway_up 1",
+            'safe_triton_supervisor_gateway_restarts_total{cause="signal"} 3',
+            'safe_triton_supervisor_gateway_reloads_total{result="taken"} 2',
+            'safe_triton_supervisor_gateway_reloads_total{result="refused"} 0',
+        ):
+            assert line in text.splitlines()
+        assert not [line for line in prometheus_text(GOOD).splitlines() if line[:1] != "#" and "gateway" in line]

@@ -11,7 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from safe_triton.cli.reasons import authors, calls, clients, operators, policies
+from safe_triton.cli.reasons import (
+    authors,
+    callers,
+    calls,
+    clients,
+    contents,
+    deployments,
+    gateway,
+    operators,
+    policies,
+)
 
 ROLES = ("client", "author", "operator")
 
@@ -70,7 +80,7 @@ def nearest(slug: str) -> list[str]:
 
 def _table() -> dict[str, Reason]:
     found: dict[str, Reason] = {}
-    for module in (clients, authors, calls, operators, policies):
+    for module in (clients, callers, authors, calls, contents, deployments, gateway, operators, policies):
         for slug, row in read_reasons(module.TEXT).items():
             if slug in found:
                 raise ValueError(f"{slug} stands twice")

@@ -53,6 +53,11 @@ config.gpu_inputs
   author: remove the parameter FORCE_CPU_ONLY_INPUT_TENSORS, or use protect, which checks the shapes of such inputs.
   config.gpu_inputs: FORCE_CPU_ONLY_INPUT_TENSORS is "no"; inputs arrive as numpy arrays, on the CPU
 
+config.implicit_state
+  config.pbtxt asks Triton to keep a sequence's state, which its Python backend does not do.
+  author: keep the state in the model, by correlation id, and remove state from sequence_batching.
+  config.implicit_state: config.pbtxt has sequence_batching { state }, which Triton's Python backend does not keep: …
+
 config.invalid
   A model configuration that cannot be served.
   author: correct config.pbtxt as the message says.
@@ -262,6 +267,11 @@ policy.form
   The class does not override exactly one form, or one that does not fit config.pbtxt.
   author: override one of infer, infer_batch and stream; stream is for decoupled models.
   policy.form: override exactly one of infer, infer_batch, stream; this class overrides none of them
+
+policy.gpu
+  A model's instances are on a GPU that the policy does not grant, or the policy names one that is not here.
+  operator: let gpus of instance_group in config.pbtxt and gpu_ids in safe-triton.toml name the same.
+  policy.gpu: instances on GPU 1, and the policy grants 0 (model 'digits')
 
 policy.invalid
   A declaration that is wrong in itself, or in conflict with the model's configuration.

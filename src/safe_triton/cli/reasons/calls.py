@@ -58,6 +58,11 @@ parameter.bls
   client: leave that parameter out.
   parameter.bls: no path of callers at parameters['safe_triton.bls']
 
+policy.not_granted
+  A class declares a call to a model that the operator's policy does not let it call, in that version.
+  operator: add the line of the message to safe-triton.toml if the call is wanted; else the author takes it away.
+  policy.not_granted: it declares calls to ranker:1; add to safe-triton.toml: [models.router.bls] allow = ["ranker"]
+
 policy.pipeline
   The steps of a Pipeline do not fit together, or do not fit the model's config.pbtxt.
   author: correct the tensor that the message names.

@@ -120,8 +120,8 @@ confinement.user_threads
 
 gpu.memory
   What libraries allocate on the instance's GPU is not bounded.
-  author: import PyTorch or CuPy in model.py; other libraries have no bound that this package sets.
-  gpu.memory: load() imported neither PyTorch nor CuPy, whose use of the GPU's memory could be bounded; …
+  author: import PyTorch, CuPy, JAX or TensorFlow in model.py; give ONNX Runtime's provider context.gpu_memory_bytes.
+  gpu.memory: load() imported no library whose use of the GPU's memory could be bounded: PyTorch, CuPy, JAX, …
 
 gpu.started
   CUDA was used while model.py was imported, before the other GPUs could be hidden from it.
@@ -162,6 +162,11 @@ lock.unreadable
   Something in the repository cannot be locked: a pipe, socket or device, or a file that cannot be read.
   operator: remove it or make it readable, and lock again while nothing writes there.
   m/1/data: neither file, folder nor link; remove it
+
+server.backend
+  A model's backend is itself written in Python, and Triton is shown the repository without a view of it.
+  operator: use safe-triton serve, or copy the backend's model.py into the model's version folders, backend "python".
+  server.backend: /models/m: its backend is written in Python, which can only be confined in a view of the …
 
 server.binary
   tritonserver does not run on this machine.

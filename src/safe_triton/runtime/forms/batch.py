@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -36,6 +37,7 @@ class BatchExecution:
         self._tensor, self._response = engine.backend.Tensor, engine.backend.InferenceResponse
         self._check_outputs = engine.plan.check_outputs
         self._outcomes = engine.stats.outcomes
+        self._due_s = 0.0
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request exactly once; never raises."""
@@ -44,7 +46,8 @@ class BatchExecution:
         first, execution_before = monotonic(), stats.execution_s
         try:
             max_rows = self._plan.max_batch_rows
-            for members in self._groups(requests, responses):
+            groups, self._due_s = self._groups(requests, responses)
+            for members in groups:
                 if sum([rows for _, _, rows in members]) <= max_rows:
                     self._run(responses, members)
                     continue
@@ -57,8 +60,10 @@ class BatchExecution:
         stats.guard_s += monotonic() - first - (stats.execution_s - execution_before)
         return responses
 
-    def _groups(self, requests: list[Any], responses: list[Any]) -> Iterable[list[Member]]:
+    def _groups(self, requests: list[Any], responses: list[Any]) -> tuple[Iterable[list[Member]], float]:
+        """Return the groups, and when the last of the callers wants its answer; 0.0 if one of them has no such time."""
         groups: dict[Any, list[Member]] = {}
+        latest_s = 0.0
         check_request, member_of = self._engine.check_request, self._member_of
         for index, request in enumerate(requests):
             try:
@@ -66,9 +71,11 @@ class BatchExecution:
                 key, rows = member_of(inputs)
             except BaseException as error:
                 responses[index] = self._answer(error)
+                self._engine.take_due()
             else:
+                latest_s = max(latest_s, self._engine.take_due())
                 groups.setdefault(key, []).append((index, inputs, rows))
-        return groups.values()
+        return groups.values(), latest_s if latest_s < inf else 0.0
 
     def _member_of(self, inputs: dict[str, Any]) -> tuple[Any, int]:
         """Return what has to be equal within a group, and the request's rows."""
@@ -84,7 +91,7 @@ class BatchExecution:
             return
         try:
             joined = {name: np.concatenate([inputs[name] for _, inputs, _ in members]) for name in members[0][1]}
-            outputs = self._engine.timed(self._infer_batch, joined)
+            outputs = self._timed(joined)
         except BaseException as error:
             self._slot[0] = 0.0
             # After a deadline nothing runs again: its time is spent.
@@ -136,7 +143,7 @@ class BatchExecution:
 
     def _run_alone(self, responses: list[Any], member: Member) -> None:
         try:
-            self._respond(responses, member, self._engine.timed(self._infer_batch, member[1]))
+            self._respond(responses, member, self._timed(member[1]))
         except BaseException as error:
             self._slot[0] = 0.0
             responses[member[0]] = self._answer(error)
@@ -147,6 +154,11 @@ class BatchExecution:
         checked = self._check_outputs(outputs, rows)
         responses[index] = self._response([tensor(name, array) for name, array in checked])
         self._outcomes["ok"] += 1
+
+    def _timed(self, inputs: dict[str, Any]) -> Any:
+        if self._due_s:
+            self._engine.watchdog.shorten(self._due_s)
+        return self._engine.timed(self._infer_batch, inputs)
 
     def _fail(self, responses: list[Any], members: list[Member], error: BaseException) -> None:
         for index, _, _ in members:

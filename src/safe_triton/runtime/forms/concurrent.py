@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from safe_triton.errors import DeadlineExceededError
+from safe_triton.runtime.deadline import SHORTENED
 from safe_triton.runtime.forms.engine import Engine, Execute
 
 
@@ -39,19 +40,21 @@ def compile_async_infer(engine: Engine, infer: Callable[..., Any], *, takes_requ
         try:
             start = monotonic()
             inputs = plan.check_request(request)
+            due_s = engine.take_due()
             rows = engine.rows_of(inputs)
             called = monotonic()
             stats.guard_s += called - start
             task = asyncio.ensure_future(call(inputs, request))
-            done, _ = await asyncio.wait({task}, timeout=deadline_s)
+            done, _ = await asyncio.wait({task}, timeout=min(deadline_s, max(due_s - called, 0.0)))
             if not done:
                 task.cancel()
                 await asyncio.wait({task})
-                raise DeadlineExceededError("deadline.exceeded")
+                raise DeadlineExceededError(SHORTENED if due_s - called < deadline_s else "deadline.exceeded")
             stats.execution_s += monotonic() - called
             checked = plan.check_outputs(task.result(), rows)
             response = InferenceResponse([Tensor(name, array) for name, array in checked])
         except BaseException as error:
+            engine.take_due()
             return outcomes.answer(error)
         stats.outcomes["ok"] += 1
         return response

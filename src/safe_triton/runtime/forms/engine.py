@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,12 @@ class Engine:
             return self.watchdog.run(function, *arguments)
         finally:
             self.stats.execution_s += monotonic() - start
+
+    def take_due(self) -> float:
+        """Return when the caller of the request that was checked last wants its answer; ``inf`` where none does."""
+        caller_due = self.plan.caller_due
+        due_s, caller_due[0] = caller_due[0], 0.0
+        return due_s or inf
 
     def rows_of(self, inputs: dict[str, Any]) -> int:
         """Return the rows of a checked request; 0 without a batch axis."""

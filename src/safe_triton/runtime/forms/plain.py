@@ -41,7 +41,7 @@ def compile_plain_infer(
     given, given_dtype = signature.input_name, signature.input_dtype
     returned, returned_dtype = signature.output_name, signature.output_dtype
     max_id_length, trivial = signature.max_id_length, signature.trivial_parameters
-    deadline_s = engine.plan.deadline_s
+    caller_due, shorten, was_late = engine.plan.caller_due, engine.watchdog.shorten, engine.watchdog.is_late
     clock, ndarray = monotonic, np.ndarray
     # From the shape of a good input to that of the good output it had last.
     good: Remembered[tuple[int, ...], tuple[int, ...]] = Remembered()
@@ -79,6 +79,9 @@ def compile_plain_infer(
                                     inputs = {given: array}
                         if inputs is None:
                             inputs = check_request(request)
+                            if caller_due[0]:
+                                due_s, caller_due[0] = caller_due[0], 0.0
+                                shorten(due_s)
                             array = inputs.get(given)  # kept: the author may change the dict
                         called = clock()
                         if called >= slot[1]:
@@ -86,7 +89,7 @@ def compile_plain_infer(
                         slot[0] = called
                         outputs = infer(inputs, RequestInfo(request, parse)) if takes_request else infer(inputs)
                         now = clock()
-                        slot[0] = 0.0
+                        slot[0] = slot[2] = 0.0
                         execution_s += now - called
                         output = outputs.get(returned) if type(outputs) is dict and len(outputs) == 1 else None
                         if type(output) is ndarray and output.dtype is returned_dtype and output.shape == expected:
@@ -99,12 +102,13 @@ def compile_plain_infer(
                         ended = clock()
                         if called > now:
                             execution_s += ended - called
-                        is_late = start and ended - start >= deadline_s
+                        is_late = was_late(start, ended)
+                        slot[2] = caller_due[0] = 0.0
                         responses.append(answer(late(error) if is_late else error))
                         now = clock()
             except BaseException as error:
                 # An interrupt between two bytecodes of the handler above: it costs the request that it was meant for.
-                slot[0] = 0.0
+                slot[0] = slot[2] = 0.0
                 responses.append(answer(error))
         outcomes["ok"] += answered
         stats.execution_s += execution_s

@@ -16,6 +16,7 @@ from safe_triton.runtime.forms.stream import compile_stream
 
 if TYPE_CHECKING:
     from safe_triton.runtime.bls import BlsClient
+    from safe_triton.runtime.sequences import SequenceStore
 
 FORMS = ("infer", "infer_batch", "stream")
 
@@ -47,10 +48,29 @@ def select_form(model: object, base: type, config: ModelConfig) -> str:
     return form
 
 
-def compile_execute(engine: Engine, model: object, form: str, bls: BlsClient | None) -> Execute:
-    """Compile ``execute`` for the model's form; with a client, its calls to other models belong to each request."""
+def compile_execute(
+    engine: Engine, model: object, form: str, bls: BlsClient | None, sequences: SequenceStore | None
+) -> Execute:
+    """Compile ``execute`` for the model's form.
+
+    Args:
+        engine: the parts of the request path.
+        model: the author's object.
+        form: the form that it overrides.
+        bls: its calls to other models, which belong to each request.
+        sequences: the state of its sequences.
+
+    Raises:
+        PolicyError: reason ``policy.form``; the form cannot tell which sequence it answers.
+    """
     function = getattr(model, form)
     takes_request = form != "infer_batch" and _takes_request(function)
+    if sequences is not None:
+        from safe_triton.runtime.sequences import in_sequence
+
+        if not takes_request:
+            raise _wrong(f"sequences are declared, and {form} does not take the request, which has the state")
+        function = in_sequence(sequences, "async" if is_async(model, form) else form, function)
     if bls is not None:
         from safe_triton.runtime.bls.around import by_callers, framed
 

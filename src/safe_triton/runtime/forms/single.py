@@ -29,7 +29,7 @@ def compile_infer(engine: Engine, infer: Callable[..., Any], *, takes_request: b
     outcomes = stats.outcomes
     is_batched = engine.plan.max_batch_rows > 0
     only = next(iter(engine.plan.inputs)) if len(engine.plan.inputs) == 1 else None
-    deadline_s = engine.plan.deadline_s
+    caller_due, shorten, was_late = engine.plan.caller_due, engine.watchdog.shorten, engine.watchdog.is_late
     clock = monotonic
 
     def execute(requests: list[Any]) -> list[Any]:
@@ -47,11 +47,14 @@ def compile_infer(engine: Engine, infer: Callable[..., Any], *, takes_request: b
                             rearm()
                         slot[0] = now
                         inputs = check_request(request)
+                        if caller_due[0]:
+                            due_s, caller_due[0] = caller_due[0], 0.0
+                            shorten(due_s)
                         rows = (inputs[only].shape[0] if only in inputs else rows_of(inputs)) if is_batched else 0
                         called = clock()
                         outputs = infer(inputs, RequestInfo(request, parse)) if takes_request else infer(inputs)
                         now = clock()
-                        slot[0] = 0.0
+                        slot[0] = slot[2] = 0.0
                         execution_s += now - called
                         checked = check_outputs(outputs, rows)
                         if len(checked) == 1:
@@ -65,12 +68,13 @@ def compile_infer(engine: Engine, infer: Callable[..., Any], *, takes_request: b
                         ended = clock()
                         if called > now:
                             execution_s += ended - called
-                        is_late = start and ended - start >= deadline_s
+                        is_late = was_late(start, ended)
+                        slot[2] = caller_due[0] = 0.0
                         append(answer(late(error) if is_late else error))
                         now = clock()
             except BaseException as error:
                 # An interrupt between two bytecodes of the handler above: it costs the request that it was meant for.
-                slot[0] = 0.0
+                slot[0] = slot[2] = 0.0
                 append(answer(error))
         outcomes["ok"] += good
         stats.execution_s += execution_s

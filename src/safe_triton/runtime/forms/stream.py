@@ -1,4 +1,7 @@
-"""``stream(inputs)``: a generator of responses, for a decoupled model."""
+"""``stream(inputs)``: a generator of responses, for a decoupled model, within bounds of number, bytes and time.
+
+The generator is asked for its next response when Triton has taken the last one, so that it never runs ahead.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,10 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
-from safe_triton.errors import OutputError
+from safe_triton.errors import DeadlineExceeded, DeadlineExceededError, OutputError
 from safe_triton.runtime.forms.engine import Engine, Execute
-
-CANCEL_CHECK_S = 0.1
-"""Seconds between two questions to Triton whether the client is gone; each takes 40 to 120 microseconds."""
+from safe_triton.runtime.forms.gone import ClientWatch
+from safe_triton.validation.outputs import sent_bytes
 
 
 def compile_stream(engine: Engine, stream: Callable[..., Any], *, takes_request: bool) -> Execute:
@@ -25,31 +27,59 @@ def compile_stream(engine: Engine, stream: Callable[..., Any], *, takes_request:
     Tensor, InferenceResponse = engine.backend.Tensor, engine.backend.InferenceResponse
     final = engine.backend.final_flag
     call = engine.call_with(stream, takes_request)
-    slot = engine.watchdog.slot
+    watchdog, slot = engine.watchdog, engine.watchdog.slot
     check_request = engine.check_request
+    client = ClientWatch(watchdog)
     end = object()
+
+    def timed(due_s: float, step_s: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        now = monotonic()
+        if now >= due_s:
+            raise DeadlineExceededError("deadline.exceeded: the responses took too long (stream_deadline_ms)")
+        due_s = min(due_s, now + step_s)
+        if now + plan.deadline_s > due_s:
+            watchdog.shorten(due_s)
+        return engine.timed(function, *arguments)
 
     def send_all(request: Any, sender: Any) -> str:
         inputs = check_request(request)
+        now = monotonic()
+        due_s, step_s = now + plan.stream_deadline_s, engine.take_due() - now
         rows = engine.rows_of(inputs)
-        responses = engine.timed(call, inputs, request)
+        count, left_bytes = 0, plan.max_stream_bytes
+        client.begin(sender)
+        responses = timed(due_s, step_s, call, inputs, request)
         if not isinstance(responses, Iterator):
             raise OutputError(
                 f"output.type: {type(responses).__name__}, expected a generator of dicts", reason="output.type"
             )
-        asked = monotonic()
         try:
             while True:
-                outputs = engine.timed(next, responses, end)
+                outputs = timed(due_s, step_s, next, responses, end)
                 if outputs is end:
                     return "ok"
                 checked = plan.check_outputs(outputs, rows)
+                count += 1
+                left_bytes -= sum([sent_bytes(array) for _, array in checked])
+                if count > plan.max_responses:
+                    raise OutputError(
+                        f"output.responses: more than {plan.max_responses} to one request (max_responses)",
+                        reason="output.responses",
+                    )
+                if left_bytes < 0:
+                    raise OutputError(
+                        f"output.stream_bytes: more than {plan.max_stream_bytes} to one request (max_stream_bytes)",
+                        reason="output.stream_bytes",
+                    )
                 sender.send(InferenceResponse([Tensor(name, array) for name, array in checked]))
-                if monotonic() - asked > CANCEL_CHECK_S:
-                    asked = monotonic()
-                    if sender.is_cancelled():
-                        return "cancelled"
+                if client.is_gone:
+                    return "cancelled"
+        except DeadlineExceeded:
+            if client.is_gone:
+                return "cancelled"
+            raise
         finally:
+            client.end()
             close = getattr(responses, "close", None)
             if close is not None:
                 engine.timed(close)
@@ -61,6 +91,8 @@ def compile_stream(engine: Engine, stream: Callable[..., Any], *, takes_request:
             stats.count(send_all(request, sender))
         except BaseException as error:
             slot[0] = 0.0
+            engine.take_due()
+            client.end()
             sender.send(outcomes.answer(error), flags=final)
         else:
             sender.send(flags=final)

@@ -1,0 +1,104 @@
+"""``safe-triton new``: the files of a model that passes the audit, passes its test and serves at once."""
+
+from __future__ import annotations
+
+import enum
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safe_triton.policy.toml_text import toml_value
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+"""What a model may be called here: a folder for Triton, and part of a module's name for its test."""
+
+SCAFFOLDS = Path(__file__).parent / "scaffolds"
+SUFFIX = ".tmpl"
+POLICY = "safe-triton.toml"
+
+
+class Form(str, enum.Enum):
+    """What the model is."""
+
+    INFER = "infer"
+    INFER_BATCH = "infer_batch"
+    ASYNC = "async"
+    STREAM = "stream"
+    BLS = "bls"
+    PIPELINE = "pipeline"
+    PROTECT = "protect"
+    EXPRESSION = "expression"
+
+
+CALLS = {Form.BLS: ("scale",), Form.PIPELINE: ("scale", "sum")}
+"""Ends of the names of the models that a form calls."""
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    form: Annotated[Form, typer.Option(help="What the model is.")] = Form.INFER,
+    into: Annotated[Path, typer.Option(help="Folder for model_repository/, the test and safe-triton.toml.")] = Path(),
+) -> None:
+    """Write a model with its configuration, a test and its policy; it passes `check` and serves at once.
+
+    Nothing that exists is overwritten; to a safe-triton.toml, the model's tables are added. Exits with 2 otherwise.
+    """
+    if NAME.fullmatch(name) is None:
+        raise _refused(f"'{name}' is no name for a model: a letter, then letters, digits and _, at most 64")
+    made = scaffold(name, form)
+    policy = into / POLICY
+    before = policy.read_text(encoding="utf-8") if policy.is_file() else "schema = 1\n"
+    there = [path for path in made if (into / path).exists()]
+    if there or f"[models.{name}." in before:
+        raise _refused(f"{into / there[0] if there else policy} is there already")
+    try:
+        for path, text in made.items():
+            (into / path).parent.mkdir(parents=True, exist_ok=True)
+            (into / path).write_text(text, encoding="utf-8")
+        policy.write_text(f"{before}\n{policy_of(name, form)}", encoding="utf-8")
+    except OSError as error:
+        raise _refused(f"{error.filename}: {error.strerror}") from None
+    for path in (*made, POLICY):
+        typer.echo(f"wrote {into / path}")
+    repository = into / "model_repository"
+    typer.echo(f"\nnext:  python -m pytest {into / f'test_{name}.py'}")
+    typer.echo(f"       safe-triton check {repository} {policy}")
+    typer.echo(f"       safe-triton serve {repository} --policy {policy}")
+
+
+def scaffold(name: str, form: Form) -> dict[str, str]:
+    """Return the files of a new model: their text by path, relative to the folder for all of them."""
+    root = SCAFFOLDS / form.value
+    return {
+        str(file.relative_to(root)).replace("NAME", name).removesuffix(SUFFIX): file.read_text(
+            encoding="utf-8"
+        ).replace("{{name}}", name)
+        for file in sorted(root.rglob(f"*{SUFFIX}"))
+    }
+
+
+def policy_of(name: str, form: Form) -> str:
+    """Return the model's tables of the operator's file."""
+    lines = [
+        f"# An upper bound: the class in model_repository/{name}/1/model.py can only tighten it.",
+        f"[models.{name}.limits]",
+        "deadline_ms = 2_000",
+        "max_request_bytes = 1_048_576",
+    ]
+    targets = [f"{name}_{step}" for step in CALLS.get(form, ())]
+    if targets:
+        versions = ", ".join(f"{target} = [1]" for target in targets)
+        lines += ["", f"[models.{name}.bls]", f"allow = {toml_value(targets)}", f"versions = {{ {versions} }}"]
+    return "\n".join(lines) + "\n"
+
+
+def _refused(message: str) -> typer.Exit:
+    typer.echo(f"safe-triton: {message}", err=True)
+    return typer.Exit(2)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(new)

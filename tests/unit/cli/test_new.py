@@ -1,0 +1,77 @@
+"""``safe-triton new``: what it writes is clean, formatted, tested, and never in the place of something else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from safe_triton.audit import check_paths
+from safe_triton.cli.app import app
+from safe_triton.cli.new import Form
+from safe_triton.policyfile import load_policy
+
+ROOT = Path(__file__).parents[3]
+
+
+def new(name: str, form: str, into: Path) -> Result:
+    """Run the command."""
+    return CliRunner().invoke(app, ["new", name, "--form", form, "--into", str(into)])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model of each form, side by side."""
+    into = tmp_path_factory.mktemp("new")
+    for form in Form:
+        result = new(f"my_{form.value}", form.value, into)
+        assert result.exit_code == 0, result.output
+    return into
+
+
+def test_the_audit_finds_nothing(folder: Path) -> None:
+    """Not even an information."""
+    report = check_paths([folder / "model_repository", folder / "safe-triton.toml"])
+    assert [(each.rule, each.path, each.message) for each in report.findings] == []
+
+
+def test_the_policy_is_one_file_for_all(folder: Path) -> None:
+    """Each model has its tables in it."""
+    policy = load_policy(folder / "safe-triton.toml")
+    assert set(policy.models) == {f"my_{form.value}" for form in Form}
+
+
+def test_their_own_tests_pass(folder: Path) -> None:
+    """Each is run as its author would run it."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(folder)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{2 * len(Form) - 2} passed" in done.stdout  # two of each, but one of a batch and of a pipeline
+
+
+def test_they_are_formatted(folder: Path) -> None:
+    """With this project's own settings."""
+    command = [sys.executable, "-m", "ruff", "format", "--check", "--config", str(ROOT / "pyproject.toml"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nothing_is_overwritten(folder: Path) -> None:
+    """A model that is there stays as it is, whatever form is asked for."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    result = new("my_infer", "stream", folder)
+    assert result.exit_code == 2
+    assert "is there already" in result.output
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["", "1st", "a b", "../up", "a/b", "a" * 65, "é", 'x"'])
+def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    """One line, and no file."""
+    result = new(name, "infer", tmp_path)
+    assert result.exit_code == 2
+    assert result.output.startswith("safe-triton: '")
+    assert list(tmp_path.iterdir()) == []
