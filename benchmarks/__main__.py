@@ -3,6 +3,8 @@
 in-stub: microseconds added per request, measured in the model's process on real requests; this is the gate.
 traffic: throughput and latency of both models in one server, in turns; fails only when the whole interval is beyond.
 memory:  private memory, CPU time and time to load of one instance.
+client:  one call of safe_triton.client against the same call of tritonclient; reported only.
+gateway: what TLS, credentials, roles and limits add to Triton's HTTP, and to an Envoy that only does TLS.
 
 Exit status: 0 every bound is kept, 1 one is not or could not be judged, 2 there is no usable tritonserver,
 130 interrupted.
@@ -24,7 +26,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from benchmarks import memory, traffic
+from benchmarks import client, gateway, memory, traffic
 from benchmarks.in_stub import gate
 from benchmarks.in_stub import traffic as in_stub_traffic
 from benchmarks.report import about, as_json, print_table
@@ -44,16 +46,20 @@ class Effort:
         lives: processes of each model under traffic, one after the other.
         life_s: seconds of traffic at each concurrency in each life.
         loads: counted loads of each model.
+        gateway_rounds: turns of plain Triton, TLS alone and the gateway.
+        client_rounds: turns of tritonclient and the client.
     """
 
     replay_s: float
     lives: int
     life_s: float
     loads: int
+    gateway_rounds: int = 40
+    client_rounds: int = 40
 
 
 FULL = Effort(replay_s=5.0, lives=12, life_s=4.0, loads=12)
-QUICK = Effort(replay_s=1.0, lives=4, life_s=1.0, loads=4)
+QUICK = Effort(replay_s=1.0, lives=4, life_s=1.0, loads=4, gateway_rounds=6, client_rounds=6)
 
 
 def parts(effort: Effort) -> dict[str, Callable[[Say], Iterator[Row]]]:
@@ -65,6 +71,8 @@ def parts(effort: Effort) -> dict[str, Callable[[Say], Iterator[Row]]]:
         ),
         "traffic": lambda say: traffic.measure(say, lives=effort.lives, seconds=effort.life_s),
         "memory": lambda say: memory.measure(say, rounds=effort.loads),
+        "client": lambda say: client.measure(say, rounds=effort.client_rounds),
+        "gateway": lambda say: gateway.measure(say, rounds=effort.gateway_rounds),
     }
 
 

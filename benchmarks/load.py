@@ -2,7 +2,7 @@
 
 Reads one JSON order per line and answers each with one line of latencies for every burst. Ends when its standard input
 does. An order names the ``models`` of its bursts in turn, ``start_ns`` of the first on the monotonic clock that all
-processes share, ``burst_s`` in which to send, and ``period_s`` from one start to the next.
+processes share, ``burst_s`` in which to send, ``period_s`` from one start to the next, and lines of further ``headers``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import selectors
 import socket
+import ssl
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from typing import IO, Any
 
 HOST = "127.0.0.1"
@@ -20,8 +22,13 @@ ELEMENTS = 16
 TIMEOUT_S = 30.0
 
 
-def message(model: str) -> bytes:
-    """Return a whole HTTP request with one FP32 [1,16] input; binary both ways, no parameters, no id."""
+def message(model: str, headers: Sequence[str] = ()) -> bytes:
+    """Return a whole HTTP request with one FP32 [1,16] input; binary both ways, no parameters, no id.
+
+    Args:
+        model: to which it goes.
+        headers: further lines of its head.
+    """
     data = struct.pack(f"<{ELEMENTS}f", *range(ELEMENTS))
     head = json.dumps(
         {
@@ -42,16 +49,19 @@ def message(model: str) -> bytes:
         "Content-Type: application/octet-stream",
         f"Inference-Header-Content-Length: {len(head)}",
         f"Content-Length: {len(head) + len(data)}",
+        *headers,
     )
     return "\r\n".join((*lines, "", "")).encode() + head + data
 
 
 class Connection:
-    """One keep-alive connection with at most one request on its way."""
+    """One keep-alive connection with at most one request on its way; with ``ca``, the file of an authority, over TLS."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, ca: str = "") -> None:
         self.socket = socket.create_connection((HOST, port), timeout=TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if ca:
+            self.socket = ssl.create_default_context(cafile=ca).wrap_socket(self.socket, server_hostname=HOST)
         self.sent_ns = 0
         self._received = bytearray()
 
@@ -71,6 +81,8 @@ class Connection:
         if not received:
             raise ConnectionError("the server closed the connection")
         self._received += received
+        while isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():  # no selector tells of these
+            self._received += self.socket.recv(65536)
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return False
@@ -123,7 +135,7 @@ def burst(connections: list[Connection], request: bytes, start_ns: int, seconds:
 
 def carry_out(order: dict[str, Any], connections: list[Connection]) -> dict[str, Any]:
     """Send the bursts of one order and return the latencies of each."""
-    requests = {model: message(model) for model in set(order["models"])}
+    requests = {model: message(model, order.get("headers", ())) for model in set(order["models"])}
     period_ns = int(order["period_s"] * 1e9)
     try:
         bursts = [
@@ -135,13 +147,13 @@ def carry_out(order: dict[str, Any], connections: list[Connection]) -> dict[str,
     return {"latencies_ns": bursts}
 
 
-def main(port: int, count: int, orders: IO[str], answers: IO[str]) -> None:
+def main(port: int, count: int, ca: str, orders: IO[str], answers: IO[str]) -> None:
     """Carry out orders until there are no more."""
-    connections = [Connection(port) for _ in range(count)]
+    connections = [Connection(port, ca) for _ in range(count)]
     for line in orders:
         answers.write(json.dumps(carry_out(json.loads(line), connections)) + "\n")
         answers.flush()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.stdin, sys.stdout)
+    main(int(sys.argv[1]), int(sys.argv[2]), "".join(sys.argv[3:]), sys.stdin, sys.stdout)

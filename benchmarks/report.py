@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TITLES = {
     "in-stub": "in the model's process (minimum of undisturbed blocks; interval of paired blocks)",
     "traffic": "under traffic (median of the rounds' ratios)",
+    "client": "safe_triton.client and tritonclient (median of the rounds' ratios)",
+    "gateway": "through the gateway (median of the rounds' differences and ratios)",
     "memory": "one instance (memory: median of the loads; times: the shortest)",
 }
 COLOURS = {"ok": "green", "beyond": "bold red", "noisy": "bold yellow", "reported": "dim"}

@@ -34,7 +34,7 @@ class Row:
     """One comparison of the guarded with the bare model.
 
     Args:
-        group: ``in-stub``, ``traffic`` or ``memory``.
+        group: ``in-stub``, ``traffic``, ``memory``, ``client`` or ``gateway``.
         name: what was measured.
         unit: of ``bare`` and ``guarded``.
         bare: the bare model's value.

@@ -107,11 +107,14 @@ class Clients:
     Args:
         port: the server's HTTP port.
         level: how many of them.
+        ca: file of the authority that signed its certificate; empty: without TLS.
+        headers: further lines of each request's head.
     """
 
-    def __init__(self, port: int, level: Level) -> None:
+    def __init__(self, port: int, level: Level, *, ca: str = "", headers: Sequence[str] = ()) -> None:
         self._stack = contextlib.ExitStack()
-        command = [sys.executable, "-m", "benchmarks.load", str(port), str(level.connections)]
+        self._headers = list(headers)
+        command = [sys.executable, "-m", "benchmarks.load", str(port), str(level.connections), ca]
         self._processes = [
             self._stack.enter_context(
                 # A session of its own: Ctrl-C ends the program above, whose closed pipe ends the client.
@@ -144,6 +147,7 @@ class Clients:
             "start_ns": time.monotonic_ns() + int(LEAD_S * 1e9),
             "burst_s": level.burst_s,
             "period_s": level.period_s,
+            "headers": self._headers,
         }
         bursts: list[list[int]] = [[] for _ in models]
         try:

@@ -23,7 +23,19 @@ SECTIONS = (
     ("server", "[server]", "How tritonserver and its supervisor listen, start, stop and log."),
     ("supervision", "[supervision]", "What the supervisor does about a model that dies or hangs."),
     ("audit", "[audit]", "What `safe-triton check` reports, and what makes it fail."),
+    (
+        "audit.signature",
+        "[audit.signature]",
+        "Whose signature a repository's lock file must have before it is served; one of the two is given.",
+    ),
     ("audit.suppress[]", "[[audit.suppress]]", "One finding that is accepted until a date."),
+    ("deploy", "[deploy]", "What `safe-triton render` writes; see [deploy](../how-to/deploy.md)."),
+    ("gateway", "[gateway]", "Envoy in front of Triton. See [the gateway](../explanation/gateway.md)."),
+    ("gateway.jwt.*", "[gateway.jwt.NAME]", "Who signs tokens that are believed."),
+    ("gateway.roles.*", "[gateway.roles.NAME]", "What may be called, and how often by each identity."),
+    ("gateway.identities.*", "[gateway.identities.NAME]", "One caller: how it shows who it is, and its roles."),
+    ("gateway.models.*", "[gateway.models.NAME]", "Limits of one model, all callers together."),
+    ("gateway.upstreams[]", "[[gateway.upstreams]]", "One Triton behind the gateway."),
     (
         "models.*",
         "[defaults] and [models.NAME]",
@@ -37,6 +49,11 @@ SECTIONS = (
     ("models.*.limits.inputs.*", "[models.NAME.limits.inputs.TENSOR]", "The words of `InputLimits`."),
     ("models.*.limits.outputs.*", "[models.NAME.limits.outputs.TENSOR]", "The words of `OutputLimits`."),
     ("models.*.limits.parameters.*", "[models.NAME.limits.parameters.KEY]", "The words of `ParameterLimits`."),
+    (
+        "models.*.bls",
+        "[models.NAME.bls]",
+        "The words of `BlsGrants`; also `[defaults.bls]`. See [calls](../how-to/policy-file.md).",
+    ),
     ("models.*.sandbox", "[models.NAME.sandbox]", "The words of `SandboxPolicy`; also `[defaults.sandbox]`."),
     (
         "models.*.sandbox.resources",
@@ -84,7 +101,10 @@ def _at(schema: dict[str, Any], path: str) -> dict[str, Any]:
         name = part.removesuffix("[]")
         node = _deref(schema, node)
         node = next((one for one in node.get("oneOf", ()) if one.get("type") == "object"), node)
-        node = node["additionalProperties"] if name == "*" else node["properties"][name]
+        if name == "*":  # any name, or any of a form
+            node = node.get("additionalProperties") or next(iter(node["patternProperties"].values()))
+        else:
+            node = node["properties"][name]
         node = _deref(schema, node)
         if part.endswith("[]"):
             node = node["items"]

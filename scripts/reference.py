@@ -8,15 +8,16 @@ import inspect
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safe_triton import errors
 from safe_triton.cli.reasons import REASONS
 from safe_triton.errors import SafeTritonError
-from safe_triton.policy import DEFAULTS
-from safe_triton.policy.defaults import BLS_DEFAULTS
+from safe_triton.policy.defaults import BLS_DEFAULTS, CONTENT_DEFAULTS, DEFAULTS, SEQUENCE_DEFAULTS
 from safe_triton.runtime.guard_rules import KINDS
+from scripts.alerts_reference import alerts_page
 from scripts.policy_reference import policy_page, schema_text
 from scripts.rules_reference import rules_page
 
@@ -24,7 +25,21 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 SOURCE = ROOT / "src" / "safe_triton"
 EXPLANATIONS = SOURCE / "cli" / "reasons"
-FILE_NAMES = {"config.pbtxt", "model.py", "server.log", "gpu.visible"}
+FILE_NAMES = {
+    "config.pbtxt",
+    "gateway.log",
+    "gateway.metrics_port",
+    "gateway.port",
+    "gateway.toml",
+    "gateway.unused",
+    "gpu.visible",
+    "model.py",
+    "policy.yaml",
+    "server.crt",
+    "server.flags",
+    "server.key",
+    "server.log",
+}
 
 LIMITS_HEAD = """# Limits
 
@@ -67,6 +82,24 @@ The bounds of one request's calls where a [`BlsPolicy`](../how-to/bls.md) does n
 |---|---|---|---|
 """
 
+SEQUENCES_HEAD = """
+## Sequences
+
+Where a model keeps the state of [sequences](../how-to/sequences.md) and its `SequenceLimits` does not say otherwise.
+
+| limit | default | unit | reason |
+|---|---|---|---|
+"""
+
+CONTENTS_HEAD = """
+## Images, sounds and texts
+
+Where an input is declared as [one of them](../how-to/inputs.md) and the declaration does not say otherwise.
+
+| limit | default | unit | reason |
+|---|---|---|---|
+"""
+
 ERRORS_HEAD = """# Errors and reasons
 
 Every refusal carries a reason slug, which does not change between releases; what clients and logs get begins with it.
@@ -91,11 +124,11 @@ Installed by the extra `cli`. Every command has `--help`. Without a terminal not
 
 def limits_page() -> str:
     """Return docs/reference/limits.md."""
-    own, calls = (
+    own, calls, sequences, contents = (
         "".join(f"| `{row.name}` | {row.value} | {row.unit} | {row.reason} |\n" for row in table)
-        for table in (DEFAULTS, BLS_DEFAULTS)
+        for table in (DEFAULTS, BLS_DEFAULTS, SEQUENCE_DEFAULTS, CONTENT_DEFAULTS)
     )
-    return LIMITS_HEAD + own + LIMITS_TAIL + CALLS_HEAD + calls
+    return LIMITS_HEAD + own + LIMITS_TAIL + CALLS_HEAD + calls + SEQUENCES_HEAD + sequences + CONTENTS_HEAD + contents
 
 
 def classes(cls: type[SafeTritonError] = SafeTritonError) -> list[type[SafeTritonError]]:
@@ -103,7 +136,7 @@ def classes(cls: type[SafeTritonError] = SafeTritonError) -> list[type[SafeTrito
     return [cls, *[found for child in cls.__subclasses__() for found in classes(child)]]
 
 
-GROUPS = {"gpu", "learn"}
+GROUPS = {"gateway", "gpu", "learn"}
 """Beginnings of reasons that no error class has as its own."""
 
 
@@ -167,9 +200,8 @@ def cli_page() -> str:
 
     from safe_triton.cli.app import app
 
-    commands: dict[str, Any] = vars(get_command(app))["commands"]
     parts = [CLI_HEAD]
-    for name, command in sorted(commands.items()):
+    for name, command in _commands("", get_command(app)):
         arguments = [each for each in command.params if each.param_type_name == "argument"]
         options = [each for each in command.params if each.param_type_name == "option"]
         usage = " ".join(["safe-triton", name, *(["[OPTIONS]"] if options else []), *map(_argument, arguments)])
@@ -181,6 +213,14 @@ def cli_page() -> str:
         if rows:
             parts.append("\n| argument or option | meaning | default |\n|---|---|---|\n" + "".join(rows))
     return "".join(parts)
+
+
+def _commands(place: str, group: Any) -> Iterator[tuple[str, Any]]:
+    """Every command by its words, those of a group after it."""
+    for name, command in sorted(vars(group)["commands"].items()):
+        yield f"{place}{name}", command
+        if "commands" in vars(command):
+            yield from _commands(f"{place}{name} ", command)
 
 
 def _argument(parameter: Any) -> str:
@@ -213,6 +253,7 @@ PAGES = {
     "cli.md": cli_page,
     "policy-file.md": policy_page,
     "rules.md": rules_page,
+    "alerts.md": alerts_page,
     "safe-triton.schema.json": schema_text,
 }
 

@@ -12,7 +12,19 @@ from benchmarks.rows import Row
 from benchmarks.statistics import median, median_interval
 from safe_triton.server import TritonServer
 
-CASE = Case("alternate", "infer, one FP32 [1,16] each way", (("X", *SMALL),), {})
+CASES = (
+    (
+        Case("alternate", "infer, one FP32 [1,16] each way", (("X", *SMALL),), {}),
+        {"guarded": "", "protected": "protect"},
+    ),
+    (
+        Case("calls", "one call of another model", (("X", *SMALL),), {}),
+        {"guarded": "by self.bls", "in place": 'by self.bls, when_late="end"'},
+    ),
+)
+"""What is asked, and the variants that are held against the bare one, with their titles."""
+
+TARGETS = ("noop",)
 ROUNDS = 12
 CONCURRENCIES = (1, 16)
 
@@ -33,20 +45,24 @@ def measure(say: Say, *, seconds: float) -> Iterator[Row]:
         OSError: the server does not answer.
     """
     say("starting tritonserver")
-    with TritonServer(REPOSITORY, load=[CASE.model]) as server:
-        for concurrency in CONCURRENCIES:
-            say(f"timing each execute at concurrency {concurrency}")
-            yield row_of(concurrency, time_executes(server.http_url, concurrency, seconds))
+    with TritonServer(REPOSITORY, load=[*(case.model for case, _ in CASES), *TARGETS]) as server:
+        for case, variants in CASES:
+            for concurrency in CONCURRENCIES:
+                say(f"timing each execute of {case.title} at concurrency {concurrency}")
+                found = time_executes(server.http_url, case, concurrency, seconds)
+                for variant, title in variants.items():
+                    name = ", ".join(filter(None, (title, case.title, f"in traffic at concurrency {concurrency}")))
+                    yield row_of(name, variant, found)
 
 
-def time_executes(url: str, concurrency: int, seconds: float) -> Times:
+def time_executes(url: str, case: Case, concurrency: int, seconds: float) -> Times:
     """Return the median microseconds of an execute in each round, by variant."""
     connections = [Connection(int(url.rpartition(":")[2])) for _ in range(concurrency)]
-    request = message(CASE.model)
+    request = message(case.model)
     medians: Times = {}
     for turn in range(ROUNDS + 1):
         burst(connections, request, time.monotonic_ns(), seconds / ROUNDS)
-        found: dict[str, list[int]] = json.loads(ask(url, CASE, {"report": "now"}, 30.0))
+        found: dict[str, list[int]] = json.loads(ask(url, case, {"report": "now"}, 30.0))
         for name, times_ns in found.items():
             if turn:  # the first round warms up
                 medians.setdefault(name, []).append(median(times_ns) / 1000)
@@ -55,13 +71,13 @@ def time_executes(url: str, concurrency: int, seconds: float) -> Times:
     return medians
 
 
-def row_of(concurrency: int, found: Times) -> Row:
-    """Turn the rounds at one concurrency into a row."""
-    bare, guarded, again = (found[name] for name in ("bare", "guarded", "bare again"))
+def row_of(name: str, variant: str, found: Times) -> Row:
+    """Turn the rounds of one variant at one concurrency into a row."""
+    bare, guarded, again = (found[each] for each in ("bare", variant, "bare again"))
     added = [one - other for one, other in zip(guarded, bare, strict=True)]
     return Row(
         group="in-stub",
-        name=f"{CASE.title}, in traffic at concurrency {concurrency}",
+        name=name,
         unit="µs",
         bare=median(bare),
         guarded=median(guarded),

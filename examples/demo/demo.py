@@ -2,7 +2,7 @@
 
 Sends the 360 held-out digits over gRPC and HTTP, then one hostile request after the other, each together with good
 requests to the same model, and compares every answer with what was promised. Then crashes and hangs an unmodified
-model, and waits until it serves again.
+model, and waits until it serves again. Where there is an Envoy, the same server is asked through the gateway, too.
 
 Exit status: 0 everything came as promised, 1 something did not, 2 there is no usable tritonserver, 130 interrupted.
 """
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cases import Case, hostile_cases
+from gateway import GatewayRow, is_there, prepare, print_gateway, send_all
 from healing import FAULTS, HealingRow, send_fault
 from report import CaseRow, DigitsRow, as_json, judge, print_digits, print_healing, print_rows
 from rich.console import Console
@@ -38,7 +39,7 @@ from safe_triton.server.hardening import GRPC_HEADER_PREFIX, SECRET_HEADER
 from safe_triton.supervision import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.status import Status
 
@@ -123,17 +124,15 @@ def check_log(rows: list[CaseRow], log: str) -> None:
 
 
 @contextlib.contextmanager
-def policy_file() -> Iterator[tuple[Path, str]]:
+def policy_file(*, has_gateway: bool) -> Iterator[tuple[Path, str]]:
     """Return the demo's policy, and what this host cannot enforce; there the policy says so."""
     missing = [str(gap) for gap in plan(SandboxPolicy(), probe()).gaps if gap.is_essential]
-    if not missing:
-        yield POLICY, ""
-        return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / POLICY.name
-        weaker = '\n[defaults.sandbox]\nenforcement = "best-effort"\n'
-        path.write_text(POLICY.read_text(encoding="utf-8") + weaker, encoding="utf-8")
-        yield path, missing[0]
+        weaker = '\n[defaults.sandbox]\nenforcement = "best-effort"\n' if missing else ""
+        tables = prepare(Path(folder)) if has_gateway else ""
+        path.write_text(POLICY.read_text(encoding="utf-8") + weaker + tables, encoding="utf-8")
+        yield path, missing[0] if missing else ""
 
 
 @contextlib.contextmanager
@@ -149,7 +148,9 @@ def supervised(service: Service) -> Iterator[None]:
         thread.join()
 
 
-def run(console: Console, keep_log: bool) -> tuple[list[DigitsRow], list[CaseRow], list[HealingRow], dict[str, Any]]:
+def run(
+    console: Console, keep_log: bool
+) -> tuple[list[DigitsRow], list[CaseRow], list[HealingRow], list[GatewayRow], dict[str, Any]]:
     """Start the server, send everything, stop the server.
 
     Raises:
@@ -158,12 +159,15 @@ def run(console: Console, keep_log: bool) -> tuple[list[DigitsRow], list[CaseRow
     started_s = time.monotonic()
     found = locate()
     console.print(f"tritonserver {found.release} ({found.source}), Python {found.python_version}")
-    with console.status("starting") as status, policy_file() as (policy, missing):
+    has_gateway = is_there()
+    with console.status("starting") as status, policy_file(has_gateway=has_gateway) as (policy, missing):
 
         def show(progress: StartProgress) -> None:
             status.update(f"starting tritonserver: {progress.models_ready} models ready, {progress.elapsed_s:.0f} s")
 
-        service = Service(REPOSITORIES, load_policy(policy), on_step=status.update, on_progress=show)
+        service = Service(
+            REPOSITORIES, load_policy(policy), gateway=has_gateway, on_step=status.update, on_progress=show
+        )
         try:
             service.start()
             _, server, _ = service.running()
@@ -176,6 +180,8 @@ def run(console: Console, keep_log: bool) -> tuple[list[DigitsRow], list[CaseRow
             )
             with supervised(service):
                 digits, rows, healing = asyncio.run(talk(service, status))
+                status.update("sending through the gateway")
+                gateway = [] if service.gateway is None else send_all(service.gateway.url, policy.parent)
             check_log(rows, server.log_text())
         finally:
             status.update("stopping tritonserver")
@@ -189,24 +195,24 @@ def run(console: Console, keep_log: bool) -> tuple[list[DigitsRow], list[CaseRow
         "ready_s": round(ready_s, 2),
         "total_s": round(time.monotonic() - started_s, 2),
     }
-    return digits, rows, healing, about
+    return digits, rows, healing, gateway, about
 
 
 def finish(
     console: Console,
     digits: list[DigitsRow],
     rows: list[CaseRow],
-    healing: list[HealingRow],
+    others: Sequence[HealingRow | GatewayRow],
     about: Mapping[str, Any],
 ) -> int:
     """Name everything that did not come as promised and return the exit status."""
     wrong = [f"digits over {row.protocol}: accuracy {row.accuracy:.4f}" for row in digits if not row.is_promised]
     wrong += [f"{row.sent}, {row.protocol}: {'; '.join(row.problems)}" for row in rows if row.problems]
-    wrong += [f"{row.sent}: {'; '.join(row.problems)}" for row in healing if row.problems]
+    wrong += [f"{row.sent}: {'; '.join(row.problems)}" for row in others if row.problems]
     for line in wrong:
         console.print(f"not as promised: {line}", style="bold red", markup=False, highlight=False)
     if not wrong:
-        count = len(digits) + len(rows) + len(healing)
+        count = len(digits) + len(rows) + len(others)
         console.print(f"all {count} outcomes as promised, in {about['total_s']:.1f} s", style="green")
     return 1 if wrong else 0
 
@@ -240,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not console.is_terminal:
         console.width = 160
     try:
-        digits, rows, healing, about = run(console, options.keep_log)
+        digits, rows, healing, gateway, about = run(console, options.keep_log)
     except (ServerNotFoundError, IncompatibleEnvironmentError) as error:
         console.print(str(error), style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 2
@@ -251,13 +257,14 @@ def main(arguments: list[str] | None = None) -> int:
         console.print("interrupted; the server was stopped")
         return 130
     if options.format == "json":
-        ok = not any(row.problems for row in (*rows, *healing)) and all(row.is_promised for row in digits)
-        print(json.dumps(as_json(digits, rows, healing, about, ok), indent=2))
+        ok = not any(row.problems for row in (*rows, *healing, *gateway)) and all(row.is_promised for row in digits)
+        print(json.dumps(as_json(digits, rows, healing, gateway, about, ok), indent=2))
     else:
         print_digits(console, digits)
         print_rows(console, rows)
         print_healing(console, healing)
-    return finish(console, digits, rows, healing, about)
+        print_gateway(console, gateway)
+    return finish(console, digits, rows, [*healing, *gateway], about)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gateway import GatewayRow
     from healing import HealingRow
     from rich.console import Console
     from wire import Answer
@@ -129,6 +130,7 @@ def as_json(
     digits: Sequence[DigitsRow],
     rows: Sequence[CaseRow],
     healing: Sequence[HealingRow],
+    gateway: Sequence[GatewayRow],
     server: Mapping[str, Any],
     ok: bool,
 ) -> dict[str, Any]:
@@ -139,6 +141,7 @@ def as_json(
         "digits": [{**asdict(row), "ok": row.is_promised} for row in digits],
         "requests": [{**asdict(row), "ok": not row.problems} for row in rows],
         "healing": [{**asdict(row), "ok": not row.problems} for row in healing],
+        "gateway": [{**asdict(row), "ok": not row.problems} for row in gateway],
     }
 
 

@@ -1,4 +1,4 @@
-"""One FP32 input, one FP32 output: bare and under the base class, one request each in turn."""
+"""One FP32 input, one FP32 output: bare, under the base class and under ``protect``, one request each in turn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import triton_python_backend_utils as pb_utils
 
-from safe_triton import SafeTritonPythonModel
+from safe_triton import SafeTritonPythonModel, protect
 
 sys.path.append(str(Path(__file__).resolve().parents[5]))  # of the project; the stub ignores PYTHONPATH
 
@@ -36,4 +36,4 @@ class Guarded(SafeTritonPythonModel):
 
 
 class TritonPythonModel(AlternatingModel):
-    variants: ClassVar = {"bare": Bare, "guarded": Guarded, "bare again": Bare}
+    variants: ClassVar = {"bare": Bare, "guarded": Guarded, "protected": protect(Bare), "bare again": Bare}

@@ -1,0 +1,61 @@
+"""One call to another model: bare, and by ``self.bls`` with a thread for each call and without."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import triton_python_backend_utils as pb_utils
+
+from safe_triton import BlsPolicy, BlsTarget, BlsTensor, SafeTritonPythonModel
+
+sys.path.append(str(Path(__file__).resolve().parents[5]))  # of the project; the stub ignores PYTHONPATH
+
+from benchmarks.in_stub.alternate import AlternatingModel
+
+ROW = BlsTensor(dtype="FP32", dims=(16,))
+
+
+def policy(when_late):
+    target = BlsTarget(version=1, max_batch_size=64, inputs={"X": ROW}, outputs={"Y": ROW})
+    return BlsPolicy(allow={"noop": target}, when_late=when_late)
+
+
+class Bare:
+    """As Triton's own examples are written."""
+
+    def initialize(self, args):
+        pass
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
+            call = pb_utils.InferenceRequest(
+                model_name="noop",
+                model_version=1,
+                inputs=[pb_utils.Tensor("X", x)],
+                requested_output_names=["Y"],
+            )
+            answer = call.exec()
+            if answer.has_error():
+                raise pb_utils.TritonModelException(answer.error().message())
+            y = pb_utils.get_output_tensor_by_name(answer, "Y").as_numpy()
+            responses.append(pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor("Y", y)]))
+        return responses
+
+
+class Guarded(SafeTritonPythonModel):
+    bls_policy = policy("abandon")
+
+    def infer(self, inputs):
+        return self.bls.infer("noop", inputs)
+
+
+class Ending(Guarded):
+    bls_policy = policy("end")
+
+
+class TritonPythonModel(AlternatingModel):
+    variants: ClassVar = {"bare": Bare, "guarded": Guarded, "in place": Ending, "bare again": Bare}
