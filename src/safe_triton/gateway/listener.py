@@ -147,6 +147,8 @@ def _filters(gateway: GatewayPolicy) -> list[Json]:
         {"name": access.FILTER, "typed_config": access.deny_all()},
         extension(limits.FILTER, f"{_HTTP}.local_ratelimit.v3.LocalRateLimit", stat_prefix="gateway"),
         extension(routes.BUFFER, f"{_HTTP}.buffer.v3.Buffer", max_request_bytes=1),
+        # Routes of requests in JSON have a script for it.
+        {**extension(routes.SHAPES, f"{_HTTP}.lua.v3.Lua", default_source_code=nothing), "disabled": True},
         extension("envoy.filters.http.router", f"{_HTTP}.router.v3.Router", suppress_envoy_headers=True),
     ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from safe_triton.gateway import access, limits
 from safe_triton.gateway.apis import ADMIN_HEADER, APIS, GRPC_ADMIN_HEADER, Api, methods_of, one_of
 from safe_triton.gateway.apis import MODEL as MODEL_PATH
-from safe_triton.gateway.script import compile_script
+from safe_triton.gateway.script import compile_script, shapes_script
 from safe_triton.gateway.words import (
     CLUSTER,
     GRPC,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NAME = "gateway"
 LUA, KEYS, BUFFER = "envoy.filters.http.lua", "envoy.filters.http.basic_auth", "envoy.filters.http.buffer"
+SHAPES = "shapes"
+"""A second filter of scripts, for the body of a request that was let through."""
 
 STREAM_MOST_S = 3_600.0
 """Of one gRPC stream; a client begins another."""
@@ -56,9 +58,7 @@ def compile_routes(
     """
     served = sorted(models)
     filters: Json = {
-        LUA: typed(
-            "extensions.filters.http.lua.v3.LuaPerRoute", source_code={"inline_string": compile_script(gateway, served)}
-        ),
+        LUA: _scripted(compile_script(gateway, served)),
         access.FILTER: access.compile_rules(gateway),
         limits.FILTER: limits.compile_limits(gateway, served),
     }
@@ -126,14 +126,16 @@ class _Routes:
                 "cluster_not_found_response_code": "NOT_FOUND",
             }
             # The script has waited for a message already, and measured it.
-            limit = _NOT_BUFFERED if protocol == GRPC else _buffered(self._most_bytes(name))
+            filters = {BUFFER: _NOT_BUFFERED if protocol == GRPC else _buffered(self._most_bytes(name))}
+            if protocol == HTTP and verb == "infer":
+                filters[SHAPES] = _scripted(shapes_script())
             yield {
                 "name": f"{protocol} {method} {verb} {name}".strip(),
                 "match": match,
                 "route": action,
                 **self._secret(protocol, is_restricted=api.is_restricted),
                 "request_body_buffer_limit": self._gateway.max_request_bytes + FRAME_BYTES,
-                "typed_per_filter_config": {BUFFER: limit},
+                "typed_per_filter_config": filters,
             }
 
     def _server(self, protocol: str, method: str, paths: Iterable[str], is_restricted: bool) -> Json:
@@ -200,6 +202,10 @@ class _Routes:
 
 def _match(method: str, paths: Iterable[str]) -> Json:
     return {"safe_regex": regex(one_of(paths)), "headers": [header_is(":method", method)]}
+
+
+def _scripted(source: str) -> Json:
+    return typed("extensions.filters.http.lua.v3.LuaPerRoute", source_code={"inline_string": source})
 
 
 def _buffered(most_bytes: int) -> Json:

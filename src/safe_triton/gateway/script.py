@@ -1,4 +1,4 @@
-"""The script that names caller and model: its text, with this policy's tables before it."""
+"""The scripts: the one that names caller and model, with this policy's tables before it, and the one for shapes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,16 @@ def compile_script(gateway: GatewayPolicy, models: Iterable[str]) -> str:
     }
     rows = [f"local {name} = {_lua(value)}\n" for name, value in tables.items()]
     rows.append(f"local ANONYMOUS = {_lua(ANONYMOUS) if gateway.anonymous else 'nil'}\n")
-    return "".join(rows) + resources.files(__package__).joinpath("normalise.lua").read_text(encoding="utf-8")
+    return "".join(rows) + _source("normalise.lua")
+
+
+def shapes_script() -> str:
+    """Return the Lua source of the script that compares shapes with bodies."""
+    return _source("shapes.lua")
+
+
+def _source(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _lua(value: str | int | bool | LuaTable) -> str:

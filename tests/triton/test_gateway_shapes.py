@@ -1,0 +1,138 @@
+"""The real Envoy refuses JSON whose shapes lie: a hundred bytes of that end tritonserver, see tests/chaos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from safe_triton.errors import ServerNotFoundError
+from safe_triton.policyfile.gateway_tables import Upstream
+from safe_triton.server.envoy_binary import locate_envoy
+from tests.triton.fronts import Behind, Front, front, recorder
+
+pytestmark = [pytest.mark.triton, pytest.mark.attack]
+
+POLICY = """[gateway]
+{head}
+[gateway.roles.caller]
+models = ["one"]
+verbs = ["infer"]
+[gateway.identities.reader]
+roles = ["caller"]
+api_key_file = "{folder}/reader.key"
+[gateway.identities.root]
+roles = ["caller"]
+api_key_file = "{folder}/root.key"
+[gateway.identities.slow]
+roles = ["caller"]
+api_key_file = "{folder}/slow.key"
+"""
+INFER = "/v2/models/one/infer"
+HUGE = 1 << 28
+
+
+@pytest.fixture(scope="module")
+def behind() -> Iterator[Behind]:
+    """What stands for Triton: it keeps what reaches it."""
+    try:
+        locate_envoy()
+    except ServerNotFoundError:
+        pytest.skip("needs Envoy: the extra [gateway]")
+    with recorder() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def gateway(behind: Behind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A gateway in front of it."""
+    upstream = Upstream(
+        address="127.0.0.1", http_port=behind.port, grpc_port=behind.port, health_port=0, metrics_port=0
+    )
+    with front(tmp_path_factory.mktemp("front"), POLICY, upstream, ["one"]) as found:
+        yield found
+
+
+def request(shape: object, data: list[Any] | None = None, **others: object) -> bytes:
+    """A request with one tensor."""
+    tensor = {"name": "X", "shape": shape, "datatype": "FP32", "data": [1.0] if data is None else data, **others}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+def send(gateway: Front, body: bytes, **headers: str) -> tuple[int, str]:
+    """One request of an identity that may send it."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return gateway.ask("POST", INFER, identity="reader", body=body, headers=named)
+
+
+LIES = {
+    "plain": request([HUGE, 64]),
+    "one more than bytes": request([4096], [1.0]),
+    "by a product": request([1 << 20, 1 << 20, 1 << 20]),
+    "beyond 64 bits": request([1 << 63, 1 << 63]),
+    "blanks and lines": request([HUGE]).replace(b'"shape": [', b'"shape"\n\t :\r\n [ '),
+    "an exponent": request([1]).replace(b"[1]", b"[1e12]"),
+    "the second of two keys": request([1], [1.0]).replace(b'"datatype"', b'"shape": [268435456, 64], "datatype"'),
+    "the first of two keys": request([HUGE]).replace(b'"datatype"', b'"shape": [1], "datatype"'),
+    "the second tensor": json.dumps(
+        {"inputs": [{"name": n, "shape": [s], "datatype": "FP32", "data": [1]} for n, s in (("X", 1), ("Y", HUGE))]}
+    ).encode(),
+    "a letter behind an escape": request([HUGE]).replace(b'"shape"', rb'"sh\u0061pe"'),
+    "all letters behind escapes": request([HUGE]).replace(b'"shape"', rb'"\u0073\u0068\u0061\u0070\u0065"'),
+}
+
+
+@pytest.mark.parametrize("body", LIES.values(), ids=LIES)
+def test_a_lie_does_not_reach_triton(gateway: Front, behind: Behind, body: bytes) -> None:
+    """However it is written."""
+    before = len(behind.seen)
+    status, answer = send(gateway, body)
+    assert status == 400
+    assert "a shape names more elements than the body has bytes" in answer
+    assert len(behind.seen) == before
+
+
+@pytest.mark.parametrize("length", ["{whole}", "0", "0x10", "-1", "99999999", "", " 7x", "9, 7"])
+def test_whatever_the_header_claims(gateway: Front, behind: Behind, length: str) -> None:
+    """A header that says how long the JSON is hides nothing of what Triton may read as JSON."""
+    body = request([HUGE, 64])
+    before = len(behind.seen)
+    assert send(gateway, body, inference_header_content_length=length.format(whole=len(body)))[0] == 400
+    assert len(behind.seen) == before
+
+
+def test_in_chunks(gateway: Front, behind: Behind) -> None:
+    """A body that comes in pieces is looked at as a whole."""
+    body = request([HUGE, 64])
+    place = body.index(b"shape") + 2
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:place], body[place:])) + b"0\r\n\r\n"
+    before = len(behind.seen)
+    assert (
+        gateway.ask("POST", INFER, identity="reader", body=chunks, headers={"transfer-encoding": "chunked"})[0] == 400
+    )
+    assert len(behind.seen) == before
+
+
+HEAD = json.dumps(
+    {"inputs": [{"name": "X", "shape": [50], "datatype": "UINT8", "parameters": {"binary_data_size": 50}}]}
+).encode()
+HONEST = {
+    "numbers": (request([2, 3], [1, 2, 3, 4, 5, 6]), ""),
+    "as many as fit": (request([5000], [0] * 5000), ""),
+    "no elements": (request([0, HUGE], []), ""),
+    "no shape": (b'{"inputs": []}', ""),
+    "no JSON at all": (b"shape", ""),
+    "binary": (HEAD + bytes(50), str(len(HEAD))),
+    "binary that looks like a lie": (HEAD + b'"shape": [99999999, 9]'.ljust(50), str(len(HEAD))),
+    "a text that talks of a shape": (request([1], ['{"shape": [268435456]} \\u0061 \u00e4']), ""),
+}
+
+
+@pytest.mark.parametrize(("body", "length"), HONEST.values(), ids=HONEST)
+def test_what_is_honest_passes_unchanged(gateway: Front, behind: Behind, body: bytes, length: str) -> None:
+    """Triton gets the same bytes."""
+    named = {"inference_header_content_length": length} if length else {}
+    assert send(gateway, body, **named)[0] == 200
+    assert behind.seen[-1]["body"] == body
