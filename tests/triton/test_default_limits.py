@@ -326,7 +326,7 @@ class TestDeadlines:
 
 
 def test_the_table() -> None:
-    """The values above, and the load deadline that no test can wait for, are the table's."""
+    """The values above, and those of streams and loads that no test can wait for, are the table's."""
     assert {row.name: row.value for row in DEFAULTS} == {
         "max_batch_size": "config",
         "max_sequence_length": 1 << 28,
@@ -340,6 +340,9 @@ def test_the_table() -> None:
         "max_parameter_bytes": 4096,
         "max_id_length": 256,
         "max_output_bytes": 256 * MIB,
+        "max_responses": 10_000,
+        "max_stream_bytes": 256 * MIB,
+        "stream_deadline_ms": 600_000,
         "deadline_ms": 30_000,
         "hard_deadline_grace_ms": 5_000,
         "load_deadline_ms": 600_000,

@@ -67,6 +67,7 @@ requests_per_s = 0.02
 burst = 2
 [gateway.models.narrow]
 concurrent_requests = 1
+timeout_s = 30
 """
 INFER = "/v2/models/one/infer"
 
@@ -331,15 +332,16 @@ class TestLimits:
         )
 
     def test_at_once(self, gateway: Front) -> None:
-        """One in progress, one that waits for it; more are refused at once. Another model is not slowed."""
+        """One in progress, at most one that waits for it; more are refused at once. Another model is not slowed."""
 
-        def ask(model: str) -> int:
-            return gateway.ask("POST", f"/v2/models/{model}/infer", identity="root", headers={"delay": "1"})[0]
+        def ask(model: str, delay: str) -> int:
+            return gateway.ask("POST", f"/v2/models/{model}/infer", identity="root", headers={"delay": delay})[0]
 
         with ThreadPoolExecutor(8) as pool:
-            narrow = [pool.submit(ask, "narrow") for _ in range(4)]
-            wide = [pool.submit(ask, "other") for _ in range(4)]
-            assert Counter(each.result() for each in narrow) == {200: 2, 503: 2}
+            narrow = [pool.submit(ask, "narrow", "2") for _ in range(4)]
+            wide = [pool.submit(ask, "other", "0.5") for _ in range(4)]
+            answers = Counter(each.result() for each in narrow)
+            assert answers in ({200: 1, 503: 3}, {200: 2, 503: 2})
             assert Counter(each.result() for each in wide) == {200: 4}
 
     def test_a_late_answer(self, gateway: Front, behind: Behind) -> None:
