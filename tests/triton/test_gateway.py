@@ -275,6 +275,15 @@ class TestMessages:
             code = gateway.call("ModelMetadata", message, identity=identity)[0]
             assert code in ("INVALID_ARGUMENT", "PERMISSION_DENIED", "UNIMPLEMENTED"), identity
 
+    def test_binary_metadata(self, gateway: Front) -> None:
+        """What is not base64 ends a call by a reset, by which a Triton looks ill; nothing of it goes there."""
+        path = "/inference.GRPCInferenceService/ModelMetadata"
+        frame = b"\0\0\0\0" + bytes([len(metadata("digits"))]) + metadata("digits")
+        headers = {"content-type": "application/grpc", "te": "trailers", "x-bin": "!!!"}
+        answer = gateway.ask("POST", path, identity="reader", body=frame, headers=headers)[1]
+        assert "cannot be reached" not in answer
+        assert "digits" in answer
+
     def test_two_messages(self, gateway: Front) -> None:
         """A call with one answer has one message: the second would be read by nobody here."""
         roots = (gateway.folder / "ca.crt").read_bytes()
@@ -329,6 +338,8 @@ class TestMessages:
         for kind in ("application/grpc", "application/grpc-web", "application/grpc-web-text", "application/json"):
             answer = gateway.ask("POST", path, identity="reader", body=frame, headers={"content-type": kind})[1]
             assert OTHER not in answer, kind
+        for headers in ({"content-type": "application/grpc-web"}, {"grpc-encoding": "x"}):  # a reset, to Triton
+            assert "not gRPC" in gateway.ask("POST", path, identity="root", headers=headers)[1]
         status, answer = gateway.ask(
             "POST",
             f"/v2/models/{OTHER}/infer",

@@ -1,8 +1,9 @@
-"""The real Envoy refuses JSON whose shapes lie: a hundred bytes of that end tritonserver, see tests/chaos."""
+"""The real Envoy refuses JSON that ends tritonserver: shapes that lie, see tests/chaos, and lists nested too deep."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,6 +116,34 @@ def test_in_chunks(gateway: Front, behind: Behind) -> None:
     assert len(behind.seen) == before
 
 
+DEEP = {
+    "lists": b"[" * 200_000,
+    "objects": b'{"a":' * 200_000,
+    "in the data": request([1]).replace(b"[1.0]", b"[" * 1000 + b"1.0" + b"]" * 1000),
+    "beside what is closed": b'[[],{"a\\\\":0},' * 1000,
+    "after a text that ends in a backslash": b'["\\\\"' + b",[" * 1000,
+}
+
+
+@pytest.mark.parametrize("body", DEEP.values(), ids=DEEP)
+def test_what_is_nested_too_deep_does_not_reach_triton(gateway: Front, behind: Behind, body: bytes) -> None:
+    """Its parser calls itself for each level: two million opening brackets end tritonserver."""
+    before = len(behind.seen)
+    status, answer = send(gateway, body)
+    assert status == 400
+    assert "nested too deep" in answer
+    assert len(behind.seen) == before
+
+
+@pytest.mark.parametrize(("begin", "end"), [(b'"shape":[', b""), (b'"shape":[', b"]"), (b'"shape":[1],', b"")])
+def test_a_body_that_is_long_to_read(gateway: Front, begin: bytes, end: bytes) -> None:
+    """Shapes in shapes take no time that grows with their square: it would be everybody's, and in the end Envoy's."""
+    began_s = time.monotonic()
+    count = 4_000_000 // len(begin + end)
+    assert send(gateway, begin * count + end * count)[0] == 400
+    assert time.monotonic() - began_s < 30  # by the square it is an hour, and Envoy does not live to see its end
+
+
 HEAD = json.dumps(
     {"inputs": [{"name": "X", "shape": [50], "datatype": "UINT8", "parameters": {"binary_data_size": 50}}]}
 ).encode()
@@ -126,6 +155,10 @@ HONEST = {
     "no JSON at all": (b"shape", ""),
     "binary": (HEAD + bytes(50), str(len(HEAD))),
     "binary that looks like a lie": (HEAD + b'"shape": [99999999, 9]'.ljust(50), str(len(HEAD))),
+    "rows": (request([20_000, 2], [[1, 2]] * 20_000), ""),
+    "a text full of brackets": (request([1], ['\\"' + "[{" * 1000]), ""),
+    "binary full of brackets": (HEAD + b"[" * 1000, str(len(HEAD))),
+    "nothing but binary": (b"[" * 1000, "0"),
     "a text that talks of a shape": (request([1], ['{"shape": [268435456]} \\u0061 \u00e4']), ""),
 }
 

@@ -11,6 +11,7 @@ import typer
 
 from safe_triton.cli.formats import Format, FormatOption, print_json
 from safe_triton.cli.private_files import FileThereError, write_files
+from safe_triton.policy.toml_text import toml_key, toml_value
 
 if TYPE_CHECKING:
     from safe_triton.gateway.certificates import DevCertificates
@@ -96,13 +97,14 @@ def policy_lines(made: DevCertificates, folder: Path) -> str:
     """Return the lines of the policy that use the certificates; pure."""
     lines = [
         "[gateway]",
-        f'certificate = "{folder}/server.crt"',
-        f'private_key = "{folder}/server.key"',
-        f'client_ca = "{folder}/ca.crt"',
+        f"certificate = {toml_value(f'{folder}/server.crt')}",
+        f"private_key = {toml_value(f'{folder}/server.key')}",
+        f"client_ca = {toml_value(f'{folder}/ca.crt')}",
     ]
     lines += ["", "[gateway.roles.developer]", 'models = ["*"]', 'verbs = ["infer", "metadata", "health"]']
     for name in made.clients:
-        lines += ["", f'[gateway.identities."{name}"]', 'roles = ["developer"]', f'certificate_names = ["{name}"]']
+        lines += ["", f"[{toml_key('gateway', 'identities', name)}]", 'roles = ["developer"]']
+        lines += [f"certificate_names = {toml_value([name])}"]
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ import typer
 
 from safe_triton.cli.formats import Format, FormatOption, print_json
 from safe_triton.cli.private_files import FileThereError, write_files
+from safe_triton.policy.toml_text import toml_key, toml_value
 
 CANNOT_WRITE = 2
 KEY_BYTES = 32
@@ -55,7 +56,8 @@ def new(
     except OSError as error:
         _refuse(f"{error.filename or folder}: {error.strerror}")
     key_file, digest_file = (str(folder.absolute() / name) for name in names)
-    lines = f'[gateway.identities."{identity}"]\nroles = ["developer"]\napi_key_file = "{digest_file}"\n'
+    table = toml_key("gateway", "identities", identity)
+    lines = f'[{table}]\nroles = ["developer"]\napi_key_file = {toml_value(digest_file)}\n'
     if output is Format.JSON:
         print_json({"identity": identity, "key_file": key_file, "digest_file": digest_file, "policy": lines})
         return

@@ -49,7 +49,12 @@ def new(
         raise _refused(f"'{name}' is no name for a model: a letter, then letters, digits and _, at most 64")
     made = scaffold(name, form)
     policy = into / POLICY
-    before = policy.read_text(encoding="utf-8") if policy.is_file() else "schema = 1\n"
+    try:
+        before = policy.read_text(encoding="utf-8") if policy.exists() else "schema = 1\n"
+    except OSError as error:
+        raise _refused(f"{policy}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise _refused(f"{policy}: not UTF-8") from None
     there = [path for path in made if (into / path).exists()]
     if there or f"[models.{name}." in before:
         raise _refused(f"{into / there[0] if there else policy} is there already")

@@ -172,7 +172,7 @@ def _print_summary(console: Console, service: Service) -> None:
     """Say what is served, under which rings, what does not hold, and where."""
     ready, server, supervisor = service.running()
     gaps = service.enforcement_gaps()
-    table = Table("model", "version", "state", "rings", "not enforced", "")
+    table = Table("model", "version", "state", "rings", "not enforced", "reason")
     for row in server.models():
         found = next((model for model in ready.models if model.name == row.name), None)
         is_python = found is not None and found.is_python
@@ -193,7 +193,7 @@ def _print_summary(console: Console, service: Service) -> None:
     if len(ready.warnings) > MOST_WARNINGS:
         console.print(f"and {len(ready.warnings) - MOST_WARNINGS} more; safe-triton check shows them", highlight=False)
     for flag in ready.absent:
-        console.print(f"this release has no {flag.name}: {flag.why} does not hold", highlight=False, soft_wrap=True)
+        console.print(f"not held, since this release has no {flag.name}: {flag.why}", highlight=False, soft_wrap=True)
     for name, policy in ready.policies.items():
         for place, token in {**policy.limits.tokens(), **policy.sandbox.tokens()}.items():
             console.print(f"{name}: {place}: {type(token).__name__}: {token.reason}", highlight=False, markup=False)

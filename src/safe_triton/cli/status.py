@@ -51,7 +51,7 @@ def status(
         if output is Format.JSON:
             print_json(found)
         else:
-            Console().print(_drawn(found))
+            Console().print(_drawn(found), soft_wrap=True)
         raise typer.Exit(0 if _is_ready(found) else NOT_READY)
     try:
         if output is Format.JSON:

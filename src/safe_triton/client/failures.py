@@ -40,6 +40,13 @@ MEANINGS = {
 }  # fmt: skip
 """Every other status means that the server failed."""
 
+ADVICE = {
+    "tls": "is ca_file the authority of the server's certificate, and does this port speak TLS?",
+    "not_found": "no such model or API here",
+    "unsupported": "no such model or API here",
+}
+"""What to look at, by what a failure means: after what TLS says, and where a status comes without a word."""
+
 _CODES = {"refused": "INVALID_ARG", "not_found": "NOT_FOUND", "unsupported": "UNSUPPORTED"}
 
 
@@ -85,6 +92,8 @@ def error_of(failure: Failure, *, attempts: int = 1) -> RefusedError | ClientErr
     """
     meaning = meaning_of(failure)
     text = one_line(failure.message) or one_line(f"status {failure.status}")
+    if meaning in ADVICE and (meaning == "tls" or not failure.message):
+        text = f"{text}: {ADVICE[meaning]}"
     slug = slug_of(text)
     if not slug and text.startswith("model failed"):
         slug = "model.failed"

@@ -175,9 +175,10 @@ def failure_of(error: Any) -> Failure:
         return Failure("timeout", "no answer within the deadline", status=status)
     if status == "UNAVAILABLE":
         if any(word in lowered for word in _TLS):
-            return Failure("tls", text, status=status)
+            return Failure("tls", text.rsplit("OPENSSL_internal:", 1)[-1].removesuffix(": OK"), status=status)
         if any(word in lowered for word in _CONNECT):
-            return Failure("connect", text, status=status)
+            hint = " (or is it a port with TLS? then grpcs://)" if "socket closed" in lowered else ""
+            return Failure("connect", text + hint, status=status)
         if any(word in lowered for word in _LOST):
             return Failure("lost", text, status=status)
     return Failure("status", text, status=status, retry_after_s=_retry_after_s(error))

@@ -130,7 +130,7 @@ def failure_of(error: Exception) -> Failure:
     """Return the failure that an error of urllib3 stands for."""
     text = str(error.args[1] if len(error.args) > 1 else error).rsplit(": ", 1)[-1]
     if isinstance(error, SSLError | ssl.SSLError) or any(isinstance(each, ssl.SSLError) for each in error.args):
-        return Failure("tls", text)
+        return Failure("tls", text.rsplit("] ", 1)[-1])  # "[SSL: ITS_CONSTANT] in words"
     if isinstance(error, NewConnectionError | NameResolutionError | ConnectTimeoutError):
         return Failure("connect", f"no connection: {text}")
     if isinstance(error, EmptyPoolError):

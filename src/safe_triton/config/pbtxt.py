@@ -61,7 +61,8 @@ def read_pbtxt(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config.pbtxt cannot be read: {type(error).__name__}") from None
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigError(f"config.pbtxt cannot be read: {why}") from None
     message = definition()
     try:
         text_format.Parse(text, message)

@@ -130,6 +130,12 @@ def _bootstrap(gateway: GatewayPolicy, folder: str, admin_socket: str) -> Json:
             "actions": [
                 _shed("envoy.overload_actions.stop_accepting_requests", 0.95),
                 _shed("envoy.overload_actions.disable_http_keepalive", 0.9),
+                _shed("envoy.overload_actions.shrink_heap", 0.9),
+            ],
+            # Bodies that were begun before would grow on: a connection that brings more is closed.
+            "loadshed_points": [
+                _shed("envoy.load_shed_points.http1_server_abort_dispatch", 0.98),
+                _shed("envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch", 0.98),
             ],
         },
     }

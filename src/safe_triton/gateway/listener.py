@@ -81,6 +81,8 @@ def _manager(gateway: GatewayPolicy, folder: str) -> Json:
     # Envoy's own headers too: with one, a client of a private network would set its own timeout.
     strips: list[Json] = [{"remove_on_match": {"key_matcher": {"prefix": name}}} for name in (PREFIX, "x-envoy-")]
     strips += [{"remove": name} for name in (ADMIN_HEADER, GRPC_ADMIN_HEADER)]
+    # Triton reads none of gRPC's binary metadata, and resets a call whose is not base64 as if it were ill.
+    strips.append({"remove_on_match": {"key_matcher": {"suffix": "-bin"}}})
     strip = extension(
         "envoy.http.early_header_mutation.header_mutation",
         "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",

@@ -2,10 +2,12 @@
 -- Nothing is allowed here: what has no identity or no model is refused by the rules that follow, as is all that
 -- comes after a failure of this script.
 
+local SERVICE = "/inference.GRPCInferenceService/"
 local MOST_FIELDS = 4096
 local MOST_NAME = 128
 local WINDOW = 512
 local NOT_ONE = "not one plain message that names one model"
+local ENCODINGS = {identity = true, deflate = true, gzip = true}
 local REFUSED = {[401] = "16", [403] = "7", [413] = "8", [400] = "3", [415] = "12"}
 
 local function refuse(handle, status, text)
@@ -76,12 +78,20 @@ local function target(body)
   return found[10] or "", version
 end
 
+-- What Triton would answer by a reset, which looks as if it were ill.
+local function is_grpc(headers)
+  local kind, encoding = headers:get("content-type"), headers:get("grpc-encoding")
+  local is_kind = kind == nil or kind == "application/grpc" or string.find(kind, "^application/grpc[+;]") ~= nil
+  return is_kind and (encoding == nil or ENCODINGS[encoding] == true)
+end
+
 local function is_name(model)
   return string.find(model, "^[%w_][%w_.-]*$") ~= nil
 end
 
 -- Model and version; neither, for what is of the whole server; or false, the status and why.
-local function of_grpc(handle, path)
+local function of_grpc(handle, headers, path)
+  if string.sub(path, 1, #SERVICE) == SERVICE and not is_grpc(headers) then return false, 415, "not gRPC" end
   if not MODEL_METHODS[path] then return nil end
   local body = handle:body()
   if body == nil then return false, 400, NOT_ONE end
@@ -112,7 +122,7 @@ function envoy_on_request(handle)
     model, version, why = of_http(headers, path)
   else
     protocol = "grpc"
-    model, version, why = of_grpc(handle, path)
+    model, version, why = of_grpc(handle, headers, path)
     headers = handle:headers()  -- once more: the first do not outlive the wait for a body
   end
   if model == false then return refuse(handle, version, why) end

@@ -16,7 +16,6 @@ from safe_triton.policyfile.mirror import MIRRORED, Mirrored, Table
 from safe_triton.policyfile.tables import AuditPolicy, ServerPolicy, SupervisionPolicy
 from safe_triton.unsafe import AllowAutoComplete
 
-SCHEMA_VERSION = 1
 SCHEMA_ID = "urn:safe-triton:policy:1"
 
 AutoComplete = AllowAutoComplete | Literal[False]

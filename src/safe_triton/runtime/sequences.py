@@ -151,7 +151,7 @@ class SequenceStore:
         try:
             if is_good and not sequence.is_end:
                 state = self._copied(sequence.state)
-        except OutputError:
+        except BaseException:  # a deadline too: the state stays as it was
             is_good = False
             raise
         finally:
@@ -159,6 +159,7 @@ class SequenceStore:
                 kept = self._kept.get(sequence.id)
                 if kept is not None and kept is sequence._kept:  # not one that began anew in the meantime
                     kept.is_busy, kept.used_s = False, self._clock()
+                    self._kept[sequence.id] = self._kept.pop(sequence.id)  # last in order
                     if sequence.is_end or (sequence.is_start and not is_good):
                         self._drop(sequence.id, "ended")
                     elif is_good:

@@ -30,6 +30,14 @@ _FAILED = re.compile(r"error initializing configuration '[^']*': (?P<what>.*?)\s
 _CAUSES = re.compile(r"Proto constraint validation failed \((?P<causes>.*)\)", re.DOTALL)
 _SCRIPT = b"#!"
 
+# Envoy's words -> the setting that they are about: it is given contents, and knows no names of files.
+_SETTINGS = {
+    "KEY_VALUES_MISMATCH": "gateway.private_key is not the key of gateway.certificate",
+    "load certificate chain": "gateway.certificate holds no certificate in PEM form",
+    "load private key": "gateway.private_key holds no key in PEM form",
+    "load trusted CA": "gateway.client_ca or a jwks_ca holds no certificates in PEM form",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EnvoyInstallation:
@@ -107,6 +115,9 @@ def config_error(output: str) -> str:
     """Return Envoy's reason in one line, without the configuration that it repeats; pure."""
     match = _FAILED.search(output)
     what = match["what"] if match else output
+    for words, setting in _SETTINGS.items():
+        if words in what:
+            return setting
     if causes := _CAUSES.search(what):
         return " ".join(causes["causes"].split("| caused by")[-1].split())
     lines = [" ".join(line.split()) for line in what.splitlines() if line.strip()]  # protobuf's blanks vary on purpose

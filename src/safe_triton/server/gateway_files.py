@@ -90,7 +90,11 @@ def plan_gateway(
     named = dict(named_files(gateway))
     seen = fingerprint(named.values())
     check_private_key(policy)
-    contents = {path: _read(place, path) for place, path in named.items() if "api_key_file" not in place}
+    contents = {
+        path: _read(f"{policy.path}:{policy.gateway_line(place)}: gateway.{'.'.join(place)}", path)
+        for place, path in named.items()
+        if place[-1] != "api_key_file"
+    }
     compiled = compile_gateway(
         gateway.model_copy(update={"port": ports[0], "metrics_port": ports[1]}),
         models=models,
@@ -128,7 +132,12 @@ def gateway_of(policy: OperatorPolicy) -> GatewayPolicy:
         ServerStartError: reason ``gateway.policy``.
     """
     if policy.gateway is None:
-        raise ServerStartError("the policy has no table [gateway]", reason="gateway.policy")
+        raise ServerStartError(
+            f"{policy.path}: there is no table [gateway]"
+            if policy.path
+            else "no policy with a table [gateway]: name one with --policy",
+            reason="gateway.policy",
+        )
     return policy.gateway
 
 
@@ -152,18 +161,18 @@ def is_number(address: str) -> bool:
     return True
 
 
-def named_files(gateway: GatewayPolicy) -> Iterator[tuple[str, str]]:
-    """Yield place and path of every file that a policy names; pure."""
+def named_files(gateway: GatewayPolicy) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield place below ``[gateway]`` and path of every file that a policy names; pure."""
     for name in ("certificate", "private_key", "client_ca"):
         if path := getattr(gateway, name):
-            yield f"gateway.{name}", path
+            yield (name,), path
     for issuer, jwt in gateway.jwt.items():
         for name in ("jwks_file", "jwks_ca"):
             if path := getattr(jwt, name):
-                yield f"gateway.jwt.{issuer}.{name}", path
+                yield ("jwt", issuer, name), path
     for caller, identity in gateway.identities.items():
         if identity.api_key_file:
-            yield f"gateway.identities.{caller}.api_key_file", identity.api_key_file
+            yield ("identities", caller, "api_key_file"), identity.api_key_file
 
 
 def fingerprint(paths: Collection[str]) -> Fingerprint:
@@ -182,7 +191,7 @@ def fingerprint(paths: Collection[str]) -> Fingerprint:
 def _read(place: str, path: str) -> str:
     """Read one file whole."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ServerStartError(f"{place}: {path} is no plain file", reason="gateway.file")
             text = file.read(MOST_BYTES + 1)
@@ -193,3 +202,8 @@ def _read(place: str, path: str) -> str:
     if len(text) > MOST_BYTES:
         raise ServerStartError(f"{place}: {path} has more than {MOST_BYTES} bytes", reason="gateway.file")
     return text
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without a wait for whoever would write to a FIFO: all supervision would wait with it."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -20,7 +20,8 @@ def check_folder(folder: Path) -> None:
         folder: of the model.
 
     Raises:
-        ServerStartError: reason ``server.confinement``.
+        ServerStartError: reason ``server.confinement``; so does a folder that cannot be listed, since Triton asks for
+            names that it knows.
 
     Does not cover:
         What is put there after the server has started.
@@ -29,11 +30,19 @@ def check_folder(folder: Path) -> None:
         Triton core, ``backend_model.cc``: a backend's library is looked for in the version's folder, the model's, then
         the backend directory. python_backend, ``stub_launcher.cc``: so is the stub.
     """
+    _check_listable(folder)
     if os.path.lexists(folder / STUB):
         raise refused(f"{folder / STUB} would run in the launcher's place, unconfined; remove it")
     for place in (folder, *(entry for entry in folder.iterdir() if entry.name.isdecimal() and entry.is_dir())):
+        _check_listable(place)
         for found in sorted(place.glob("libtriton_*")):
             raise refused(f"{found} would be loaded into tritonserver itself, unconfined; remove it")
+
+
+def _check_listable(place: Path) -> None:
+    """Reject a folder that hides what is in it from the user who serves."""
+    if not os.access(place, os.R_OK | os.X_OK):
+        raise refused(f"{place}: the user who serves cannot list this folder")
 
 
 def check_config(path: Path, config: Mapping[str, Any]) -> None:

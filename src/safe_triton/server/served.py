@@ -70,8 +70,16 @@ def read_models(repositories: Iterable[Path]) -> tuple[ServedModel, ...]:
 
     Raises:
         ServerStartError: reason ``server.confinement``: a file or a field that would run in tritonserver itself, or a
-            configuration that cannot be read; ``server.repository``: two models of one name.
+            configuration that cannot be read; ``server.repository``: two models of one name, or a folder that cannot
+            be read.
     """
+    try:
+        return _read_models(repositories)
+    except OSError as error:  # such as a model that is being replaced at this moment
+        raise ServerStartError(f"{error.filename}: {error.strerror}", reason="server.repository") from None
+
+
+def _read_models(repositories: Iterable[Path]) -> tuple[ServedModel, ...]:
     found: dict[str, ServedModel] = {}
     for repository in repositories:
         for folder in sorted(entry for entry in repository.iterdir() if entry.is_dir()):

@@ -103,7 +103,12 @@ def check_repositories(repositories: Iterable[Path], names: Iterable[str] | None
     for repository in repositories:
         if not repository.is_dir():
             raise ServerStartError(f"the model repository {repository} is not a folder", reason="server.repository")
-        folders = [entry.name for entry in repository.iterdir() if entry.is_dir()]
+        try:
+            folders = [entry.name for entry in repository.iterdir() if entry.is_dir()]
+        except OSError as error:
+            raise ServerStartError(
+                f"the model repository {repository} cannot be read: {error.strerror}", reason="server.repository"
+            ) from None
         wanted = folders if names is None else [name for name in names if name in folders]
         for text in (str(repository), *wanted):
             if match := _UNQUOTED.search(text):

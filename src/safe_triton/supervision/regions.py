@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Callable
@@ -36,12 +37,10 @@ class DeadRegions:
 
     def add(self, region: Path, model: str) -> None:
         """Remove a dead process's region by name; what it holds waits for :meth:`tick`."""
-        try:
-            if len(self._waiting) < MOST_KEPT:
+        if len(self._waiting) < MOST_KEPT:
+            with contextlib.suppress(OSError):  # it is gone, or no descriptor is free
                 self._waiting.append(_Region(model, os.open(region, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)))
-            region.unlink()
-        except FileNotFoundError:
-            pass
+        region.unlink(missing_ok=True)
 
     def tick(self, now_s: float, is_ready: Callable[[str], bool]) -> None:
         """Give back the pages of regions whose model has served again for :data:`SETTLED_S`."""

@@ -22,8 +22,6 @@ PLUGINS = {
 }
 """Pillow's modules by format; a camera's JPEG may hold a second picture, which makes it an MPO."""
 
-CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
-
 WIDEST_PIXEL_BYTES = 4
 """Bytes of one pixel while it is decoded: of RGBA, CMYK, and 32 bits per pixel."""
 
@@ -41,7 +39,7 @@ def compile_image(declared: ImageInput) -> Decode:
             importlib.import_module(f"PIL.{plugin}ImagePlugin")  # now: nothing may be, once the model is sealed
     except ImportError:
         raise missing("Pillow", "an ImageInput") from None
-    channels, mode = CHANNELS[declared.mode], declared.mode
+    mode = declared.mode
     formats: list[str] = list(declared.formats)
     expected = f"no image in {' or '.join(formats)}"
 
@@ -52,7 +50,7 @@ def compile_image(declared: ImageInput) -> Decode:
                 raise LimitExceededError("limit.image_side", side, declared.max_side, place)
         if width * height > declared.max_pixels:
             raise LimitExceededError("limit.pixels", width * height, declared.max_pixels, place)
-        needed: int = width * height * max(channels, WIDEST_PIXEL_BYTES)
+        needed: int = width * height * WIDEST_PIXEL_BYTES
         check_decoded(needed, left, place)
         return needed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def test_nothing_is_overwritten(folder: Path) -> None:
     assert result.exit_code == 2
     assert "is there already" in result.output
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [(lambda file: file.mkdir(), "Is a directory"), (lambda file: file.write_bytes(b"\xff"), "not UTF-8")],
+    ids=["folder", "binary"],
+)
+def test_a_policy_that_cannot_be_read(tmp_path: Path, make: Callable[[Path], object], why: str) -> None:
+    """One line, and no file."""
+    make(tmp_path / "safe-triton.toml")
+    result = new("model", "infer", tmp_path)
+    assert (result.exit_code, result.output) == (2, f"safe-triton: {tmp_path / 'safe-triton.toml'}: {why}\n")
+    assert [each.name for each in tmp_path.iterdir()] == ["safe-triton.toml"]
 
 
 @pytest.mark.parametrize("name", ["", "1st", "a b", "../up", "a/b", "a" * 65, "é", 'x"'])

@@ -63,6 +63,24 @@ def test_the_table(failure: Failure, kind: type[SafeTritonError], reason: str, i
     assert error.message.startswith((reason, "model failed", "[request id"))
 
 
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (Failure("tls", "self-signed certificate"), "client.tls: self-signed certificate: is ca_file "),
+        (Failure("status", "", status="404"), "client.not_found: status 404: no such model or API here"),
+        (
+            Failure("status", "", status="UNIMPLEMENTED"),
+            "client.refused: status UNIMPLEMENTED: no such model or API here",
+        ),
+        (Failure("status", "", status="413"), "client.refused: status 413"),
+    ],
+    ids=str,
+)
+def test_advice(failure: Failure, message: str) -> None:
+    """What TLS says, and a status without a word, come with what to look at."""
+    assert error_of(failure).message.startswith(message)
+
+
 def test_every_meaning_has_an_error() -> None:
     """No status of the table leads nowhere."""
     for status in MEANINGS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -115,6 +116,17 @@ class TestStore:
         store.store.finish(sequence, is_good=True)
         assert store.step(1) == {}
 
+    def test_one_that_was_answered_for_long_holds_up_no_other(self) -> None:
+        """Its end is its last use: whoever was idle for longer goes first."""
+        store = Store(max_idle_ms=5_000)
+        slow = store.store.begin(FakeRequest(1, START))
+        store.step(2, START)
+        store.clock.now += 4.0
+        store.store.finish(slow, is_good=True)
+        store.clock.now += 2.0
+        store.step(1)
+        assert (len(store.store), store.counts["expired"]) == (1, 1)
+
     def test_idle_ones_make_room(self) -> None:
         """A client that is gone does not keep another one out."""
         store = Store(max_sequences=1, max_idle_ms=5_000)
@@ -159,6 +171,16 @@ class TestStore:
         store = Store()
         store.step(1, START, a=1)
         store.step(1, is_good=False, a=2)
+        assert store.step(1) == {"a": 1}
+
+    def test_an_interruption_while_the_state_is_copied_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A deadline may come between any two instructions."""
+        store = Store()
+        store.step(1, START, a=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(store.store, "_copied", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                store.step(1, a=2)
         assert store.step(1) == {"a": 1}
 
     def test_arrays_are_copied_and_read_only(self) -> None:

@@ -114,11 +114,19 @@ class TestCheckConfig:
                 "error initializing configuration 'f': secret: 1\n}\n: Proto constraint validation failed (A: b | caused by C: d)",
                 "C: d",
             ),
+            (
+                "error initializing configuration 'f': Failed to load private key, Cause: error:0b000074:KEY_VALUES_MISMATCH",
+                "gateway.private_key is not the key of gateway.certificate",
+            ),
+            (
+                "error initializing configuration 'f': Failed to load certificate chain from <inline>",
+                "gateway.certificate holds no certificate in PEM form",
+            ),
             ("", "it printed nothing"),
         ],
     )
     def test_its_error(self, output: str, line: str) -> None:
-        """The last cause, and nothing of what came before it."""
+        """The last cause, and nothing of what came before it; for a file, the setting that names it."""
         assert config_error(output) == line
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,13 +70,15 @@ class TestPlan:
         assert planned(folder, f'access_log = "{folder}/log"').grants.write == (str(folder / "log"),)
 
     @pytest.mark.parametrize("name", ["tls.crt", "tls.key", "bob.key"])
-    @pytest.mark.parametrize("what", ["missing", "folder", "binary", "huge"])
+    @pytest.mark.parametrize("what", ["missing", "folder", "fifo", "binary", "huge"])
     def test_wrong_files(self, folder: Path, name: str, what: str) -> None:
-        """One line names the setting and the file."""
+        """One line names the policy's line, the setting and the file."""
         path = folder / name
         path.unlink()
         if what == "folder":
             path.mkdir()
+        elif what == "fifo":
+            os.mkfifo(path, 0o600)  # a wait for whoever would write to it would be one of all supervision
         elif what != "missing":
             path.touch(mode=0o600)
             path.write_bytes(b"\xff\xfe" if what == "binary" else b"x" * (1 << 20 | 1))
@@ -83,6 +86,7 @@ class TestPlan:
             planned(folder)
         assert refused.value.reason in {"gateway.file", "gateway.key"}
         assert name in refused.value.message
+        assert re.search(r"safe-triton\.toml:\d+: gateway\.", refused.value.message)
         assert "\n" not in refused.value.message
 
     def test_without_a_table(self, folder: Path) -> None:

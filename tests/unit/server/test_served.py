@@ -74,6 +74,14 @@ class TestReadModel:
         with pytest.raises(ServerStartError, match=message):
             read_model(make(tmp_path / "m", config))
 
+    @pytest.mark.parametrize("hidden", ["m", "m/1"])
+    def test_a_folder_that_cannot_be_listed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+        """Triton would still find a library in it, whose name it knows."""
+        make(tmp_path / "m")
+        monkeypatch.setattr("os.access", lambda place, mode: place != tmp_path / hidden)  # root may list every folder
+        with pytest.raises(ServerStartError, match=f"{tmp_path / hidden}: the user who serves cannot list"):
+            read_model(tmp_path / "m")
+
     def test_files_that_the_server_reads_may_lie_in_the_folder(self, tmp_path: Path) -> None:
         """Labels of the model's own are no way out of it."""
         folder = make(tmp_path / "m", "output [{name: 'Y' data_type: TYPE_FP32 dims: [1] label_filename: 'l.txt'}]")
@@ -95,6 +103,12 @@ class TestReadModels:
         make(tmp_path / "b" / "one")
         with pytest.raises(ServerStartError, match="rename one of them"):
             read_models([tmp_path / "a", tmp_path / "b"])
+
+    def test_a_folder_that_goes_meanwhile(self, tmp_path: Path) -> None:
+        """A reload is then refused, and the next one finds it right."""
+        with pytest.raises(ServerStartError, match=f"{tmp_path / 'a'}: No such file or directory") as refused:
+            read_models([tmp_path / "a"])
+        assert refused.value.reason == "server.repository"
 
 
 class TestLinks:

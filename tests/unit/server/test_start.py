@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -73,6 +74,18 @@ class TestPaths:
         """A repository that does not exist is named."""
         with pytest.raises(ServerStartError, match="absent is not a folder"):
             TritonServer(tmp_path / "absent", installation=installation).start()
+
+    def test_a_repository_that_cannot_be_read(
+        self, tmp_path: Path, installation: TritonInstallation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One line instead of a traceback."""
+
+        def refuse(_: Path) -> NoReturn:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "iterdir", refuse)  # root may list every folder
+        with pytest.raises(ServerStartError, match=r"cannot be read: Permission denied"):
+            TritonServer(tmp_path, installation=installation).start()
 
     def test_temporary_folder(
         self, tmp_path: Path, installation: TritonInstallation, monkeypatch: pytest.MonkeyPatch

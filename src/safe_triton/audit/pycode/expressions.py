@@ -23,7 +23,6 @@ _BUILTINS = frozenset(dir(builtins)) | {"execfile", "unicode", "long", "raw_inpu
 _BY_ITEM = frozenset({"ctypes.cdll", "ctypes.pydll", "ctypes.windll", "plumbum.local"})
 _CONSTANTS = {"os.sep": "/", "os.path.sep": "/", "os.pardir": "..", "os.path.pardir": "..", "os.curdir": "."}
 _MEASURES = frozenset({"shape", "size", "nbytes", "ndim", "dtype", "itemsize"})
-_PLAIN_MODULES = frozenset({"globals", "modules"})
 
 
 def evaluate(run: Interpreter, node: ast.expr, scope: Scope) -> Value:

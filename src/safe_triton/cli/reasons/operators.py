@@ -254,7 +254,7 @@ server.python
   this tritonserver runs models on Python 3.10, 3.11, 3.12, not on 3.9 (/usr/bin/python3.9); use one of these
 
 server.repository
-  The model repository is no folder, or has a name that tritonserver would pass to a shell.
+  The model repository is no folder, cannot be read, or has a name that tritonserver would pass to a shell.
   operator: correct the path or rename the model.
   the model repository /models is not a folder
 
