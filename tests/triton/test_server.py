@@ -83,12 +83,18 @@ def infer(server: TritonServer, name: str, values: np.ndarray[Any, Any], *, grpc
     return result
 
 
+def server_of(region: Path) -> str:
+    """What the names of one server's regions begin with."""
+    return "-".join(region.name.split("-")[:3])
+
+
 class Traces:
     """What servers may leave: processes, shared memory, temporary folders, all below one private TMPDIR."""
 
     def __init__(self, temporary: Path) -> None:
         self.temporary = temporary
-        self.before = set(Path("/dev/shm").iterdir())
+        # Another server of this process may load a model anew in the meantime.
+        self.servers_before = {server_of(path) for path in Path("/dev/shm").iterdir()}
         self.pids: set[int] = set()
 
     def watch(self, server: TritonServer) -> None:
@@ -96,7 +102,11 @@ class Traces:
         self.pids |= {process.pid, *(child.pid for child in process.children(recursive=True))}
 
     def found(self) -> list[str]:
-        regions = [path for path in Path("/dev/shm").glob(f"safe_triton-{os.getpid()}-*") if path not in self.before]
+        regions = [
+            path
+            for path in Path("/dev/shm").glob(f"safe_triton-{os.getpid()}-*")
+            if server_of(path) not in self.servers_before
+        ]
         working = []
         for process in psutil.process_iter():
             try:
