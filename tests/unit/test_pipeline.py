@@ -88,7 +88,7 @@ def test_steps_run_as_soon_as_they_can() -> None:
 class TestChains:
     """A chain of steps in any order is the functions one after another."""
 
-    @settings(deadline=None)  # a busy machine takes its time
+    @settings(deadline=None, max_examples=25)  # each loads a model and six fakes; a busy machine takes its time
     @given(order=st.permutations(range(5)), factors=st.lists(st.integers(-4, 4), min_size=5, max_size=5))
     def test_of_five(self, order: list[int], factors: list[int]) -> None:
         """Each step multiplies; the result is the product."""
