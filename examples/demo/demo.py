@@ -48,6 +48,7 @@ REPOSITORIES = (HERE.parents[1] / "model_repository", HERE / "repository")
 POLICY = HERE / "safe-triton.toml"
 HELD_OUT = HERE.parent / "train_digits" / "held_out.npz"
 KEPT_LOG = Path("demo-server.log")
+COUNTED_ATTEMPTS = 100
 IN_FLIGHT = 32
 """Digits in flight at a time: enough for the batcher to put requests of several clients together."""
 
@@ -74,10 +75,22 @@ async def send_digits(wire: Wire, counter: Grpc) -> DigitsRow:
     return DigitsRow(wire.name, len(labels), right / len(labels), len(labels) / took_s, after - before)
 
 
+async def counted(counter: Grpc, model: str, rows: int) -> tuple[int, int]:
+    """Return executes and rows once there are so many rows: Triton counts a batch after it has answered."""
+    for _ in range(COUNTED_ATTEMPTS):
+        found = await counter.batch_counts(model)
+        if found[1] >= rows:
+            break
+        await asyncio.sleep(0.02)
+    return found
+
+
 async def send_case(case: Case, wire: Wire, counter: Grpc) -> CaseRow:
     """Send one hostile request amid good ones, and judge what came back."""
+    model = case.good.model
+    _, rows_so_far = await counter.batch_counts(model)
     alone = await wire.send(case.good)
-    before = await counter.batch_counts(case.good.model)
+    before = await counted(counter, model, rows_so_far + 1)
     # The hostile one goes in the middle: good requests arrive before it and after it.
     sending = [wire.send(case.good) for _ in range(case.neighbours)]
     sending.insert(case.neighbours // 2, wire.send(case.hostile))
@@ -85,7 +98,7 @@ async def send_case(case: Case, wire: Wire, counter: Grpc) -> CaseRow:
     answer = answers.pop(case.neighbours // 2)
     executions = None
     if case.one_execute:
-        after = await counter.batch_counts(case.good.model)
+        after = await counted(counter, model, before[1] + case.neighbours + 1)
         rows = after[1] - before[1]
         executions = after[0] - before[0] if rows == case.neighbours + 1 else 0
     return judge(case, wire.name, answer, answers, alone.outputs, executions)
