@@ -5,18 +5,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safe_triton.cli.formats import Format, FormatOption, print_json
+from safe_triton.cli.formats import Format, FormatOption, print_json, refuse
 from safe_triton.cli.private_files import FileThereError, write_files
 from safe_triton.policy.toml_text import toml_key, toml_value
 
 if TYPE_CHECKING:
     from safe_triton.gateway.certificates import DevCertificates
 
-CANNOT_WRITE = 2
 MOST_DAYS = 825
 """What clients accept at most of a server's certificate."""
 
@@ -62,16 +61,16 @@ def dev(
     names = client or ["developer"]
     for name in (*names, *(host or ())):
         if not _NAME.fullmatch(name) and not _is_address(name):
-            _refuse(f"{name!r} cannot be a name in a certificate: letters, digits, '.', '-' and '_'")
+            refuse(f"{name!r} cannot be a name in a certificate: letters, digits, '.', '-' and '_'")
     try:
         made = make_dev_certificates(host or (), names, days=days)
         write_files(folder, made.files, public=(".crt",), force=force)
     except ModuleNotFoundError:
-        _refuse("needs cryptography: python -m pip install 'safe-triton[gateway]'")
+        refuse("needs cryptography: python -m pip install 'safe-triton[gateway]'")
     except (FileThereError, ValueError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     except OSError as error:
-        _refuse(f"{error.filename or folder}: {error.strerror}")
+        refuse(f"{error.filename or folder}: {error.strerror}")
     place = folder.absolute()
     if output is Format.JSON:
         files = {name: str(place / name) for name in made.files}
@@ -114,8 +113,3 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"safe-triton: {message}", err=True)
-    raise typer.Exit(CANNOT_WRITE)

@@ -7,15 +7,14 @@ import hashlib
 import re
 import secrets
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from safe_triton.cli.formats import Format, FormatOption, print_json
+from safe_triton.cli.formats import Format, FormatOption, print_json, refuse
 from safe_triton.cli.private_files import FileThereError, write_files
 from safe_triton.policy.toml_text import toml_key, toml_value
 
-CANNOT_WRITE = 2
 KEY_BYTES = 32
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -46,15 +45,15 @@ def new(
     Exit status: 0, or 2 when they cannot be written.
     """
     if not _NAME.fullmatch(identity):
-        _refuse(f"{identity!r} cannot be an identity: letters, digits, '.', '-' and '_', at most 64")
+        refuse(f"{identity!r} cannot be an identity: letters, digits, '.', '-' and '_', at most 64")
     key = secrets.token_urlsafe(KEY_BYTES)
     names = f"{identity}.key", f"{identity}.digest"
     try:
         write_files(folder, dict(zip(names, (f"{key}\n", f"{digest(key)}\n"), strict=True)), force=force)
     except FileThereError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except OSError as error:
-        _refuse(f"{error.filename or folder}: {error.strerror}")
+        refuse(f"{error.filename or folder}: {error.strerror}")
     key_file, digest_file = (str(folder.absolute() / name) for name in names)
     table = toml_key("gateway", "identities", identity)
     lines = f'[{table}]\nroles = ["developer"]\napi_key_file = {toml_value(digest_file)}\n'
@@ -69,8 +68,3 @@ def new(
 def digest(key: str) -> str:
     """Return what Envoy compares a key with; pure. A digest without salt is enough for 256 random bits."""
     return "{SHA}" + base64.b64encode(hashlib.sha1(key.encode(), usedforsecurity=False).digest()).decode()
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"safe-triton: {message}", err=True)
-    raise typer.Exit(CANNOT_WRITE)

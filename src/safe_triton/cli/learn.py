@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from safe_triton.cli.formats import Format, FormatOption, print_json
+from safe_triton.cli.formats import Format, FormatOption, print_json, refuse
 from safe_triton.errors import SafeTritonError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from safe_triton.policyfile import OperatorPolicy
 
 DIFFERS = 1
-CANNOT_LEARN = 2
 INTERRUPTED = 130
 
 
@@ -61,7 +60,7 @@ def learn(
     console = Console(stderr=True)
     try:
         if output_file and policy and output_file.resolve() == policy.resolve():
-            _fail("--output names the policy file; learn never changes it")
+            refuse("--output names the policy file; learn never changes it")
         operator = load_policy(policy)
         lesson = Lesson(
             repository=repository,
@@ -81,11 +80,11 @@ def learn(
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except SafeTritonError as error:
-        _fail(error.message)
+        refuse(error.message)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
+        refuse(f"{error.filename}: {error.strerror}")
     if learned.recording.failures and len(learned.recording.failures) == learned.recording.sent:
-        _fail("every request failed, so what serving needs was not recorded; give others with --requests")
+        refuse("every request failed, so what serving needs was not recorded; give others with --requests")
     if differs:
         raise typer.Exit(DIFFERS)
 
@@ -130,8 +129,3 @@ def _show(learned: Learned, model: str, operator: OperatorPolicy, output: Format
     if changes:
         typer.echo("nothing was changed: a person has to apply the diff", err=True)
     return bool(changes)
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"safe-triton: {message}", err=True)
-    raise typer.Exit(CANNOT_LEARN)

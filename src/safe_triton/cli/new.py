@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from safe_triton.cli.formats import refuse
 from safe_triton.policy.toml_text import toml_value
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -46,25 +47,25 @@ def new(
     Nothing that exists is overwritten; to a safe-triton.toml, the model's tables are added. Exits with 2 otherwise.
     """
     if NAME.fullmatch(name) is None:
-        raise _refused(f"'{name}' is no name for a model: a letter, then letters, digits and _, at most 64")
+        refuse(f"'{name}' is no name for a model: a letter, then letters, digits and _, at most 64")
     made = scaffold(name, form)
     policy = into / POLICY
     try:
         before = policy.read_text(encoding="utf-8") if policy.exists() else "schema = 1\n"
     except OSError as error:
-        raise _refused(f"{policy}: {error.strerror}") from None
+        refuse(f"{policy}: {error.strerror}")
     except UnicodeDecodeError:
-        raise _refused(f"{policy}: not UTF-8") from None
+        refuse(f"{policy}: not UTF-8")
     there = [path for path in made if (into / path).exists()]
     if there or f"[models.{name}." in before:
-        raise _refused(f"{into / there[0] if there else policy} is there already")
+        refuse(f"{into / there[0] if there else policy} is there already")
     try:
         for path, text in made.items():
             (into / path).parent.mkdir(parents=True, exist_ok=True)
             (into / path).write_text(text, encoding="utf-8")
         policy.write_text(f"{before}\n{policy_of(name, form)}", encoding="utf-8")
     except OSError as error:
-        raise _refused(f"{error.filename}: {error.strerror}") from None
+        refuse(f"{error.filename}: {error.strerror}")
     for path in (*made, POLICY):
         typer.echo(f"wrote {into / path}")
     repository = into / "model_repository"
@@ -97,11 +98,6 @@ def policy_of(name: str, form: Form) -> str:
         versions = ", ".join(f"{target} = [1]" for target in targets)
         lines += ["", f"[models.{name}.bls]", f"allow = {toml_value(targets)}", f"versions = {{ {versions} }}"]
     return "\n".join(lines) + "\n"
-
-
-def _refused(message: str) -> typer.Exit:
-    typer.echo(f"safe-triton: {message}", err=True)
-    return typer.Exit(2)
 
 
 def register(app: typer.Typer) -> None:

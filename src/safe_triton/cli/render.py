@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from safe_triton.cli import render_forms, render_monitoring
+from safe_triton.cli.formats import refuse
 from safe_triton.errors import SafeTritonError
 from safe_triton.pipeline import Pipeline
 
@@ -33,15 +34,15 @@ def ensemble(
 
 def _pipeline_of(file: Path) -> Pipeline:
     if file.suffix != ".py" or not file.is_file():
-        raise _refused(f"{file} is no Python file")
+        refuse(f"{file} is no Python file")
     try:
         pipeline = getattr(_imported(file), "pipeline", None)
     except SafeTritonError as error:
-        raise _refused(f"{file}: {error.message}") from None
+        refuse(f"{file}: {error.message}")
     except Exception as error:  # noqa: BLE001 - whatever the author's module raises
-        raise _refused(f"{file} cannot be imported: {type(error).__name__}: {error}") from None
+        refuse(f"{file} cannot be imported: {type(error).__name__}: {error}")
     if not isinstance(pipeline, Pipeline):
-        raise _refused(f"{file}: no class TritonPythonModel with a pipeline")
+        refuse(f"{file}: no class TritonPythonModel with a pipeline")
     return pipeline
 
 
@@ -56,11 +57,6 @@ def _imported(file: Path) -> Any:
     finally:
         del sys.modules[spec.name]
     return getattr(module, "TritonPythonModel", None)
-
-
-def _refused(message: str) -> typer.Exit:
-    typer.echo(f"safe-triton: {message}", err=True)
-    return typer.Exit(2)
 
 
 def register(app: typer.Typer) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from safe_triton.cli.formats import refuse
 from safe_triton.errors import SafeTritonError
 
 
@@ -33,15 +34,10 @@ def monitoring(
         for name, text in files.items():
             (output / name).write_text(text, encoding="utf-8")
     except SafeTritonError as error:
-        _fail(error.message)
+        refuse(error.message)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
+        refuse(f"{error.filename}: {error.strerror}")
     typer.echo(f"{output}: {', '.join(files)}")
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"safe-triton: {message}", err=True)
-    raise typer.Exit(2)
 
 
 def register(renders: typer.Typer) -> None:

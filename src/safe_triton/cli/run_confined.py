@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from safe_triton import unsafe
+from safe_triton.cli.formats import refuse
 from safe_triton.cli.policies import ModelOption, PolicyOption, gpu_files, sandbox_of
 from safe_triton.confinement.engine import confine_and_execute
 from safe_triton.confinement.environment import clean_environment
@@ -57,7 +58,7 @@ def run_confined(  # noqa: PLR0917 - typer fills them in by name
     """
     try:
         if port and not allow_network_reason:
-            _fail("--port needs --allow-network-reason")
+            refuse("--port needs --allow-network-reason", CANNOT_CONFINE)
         base = sandbox_of(policy, model)
         resources: dict[str, Any] = {"memory_bytes": memory_bytes, "open_files": open_files, "file_bytes": file_bytes}
         granted = dataclasses.replace(
@@ -79,9 +80,9 @@ def run_confined(  # noqa: PLR0917 - typer fills them in by name
         environment = clean_environment(os.environ, env or ())
         confine_and_execute(granted, command, environment, on_enforced=_report if verbose or best_effort else _ignore)
     except SafeTritonError as error:
-        _fail(error.message)
+        refuse(error.message, CANNOT_CONFINE)
     except OSError as error:
-        _fail(f"cannot execute {command[0]}: {error.strerror}", CANNOT_EXECUTE)
+        refuse(f"cannot execute {command[0]}: {error.strerror}", CANNOT_EXECUTE)
 
 
 def _ignore(enforcement: Enforcement) -> None:
@@ -93,8 +94,3 @@ def _report(enforcement: Enforcement) -> None:
     lines = [f"enforced in {enforcement.elapsed_ms:.1f} ms: {', '.join(enforcement.effective)}"]
     lines += [f"not enforced: {gap}" for gap in enforcement.gaps]
     print("\n".join(f"safe-triton: {line}" for line in lines), file=sys.stderr, flush=True)
-
-
-def _fail(message: str, code: int = CANNOT_CONFINE) -> NoReturn:
-    print(f"safe-triton: {message}", file=sys.stderr)
-    raise typer.Exit(code)

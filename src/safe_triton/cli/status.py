@@ -6,7 +6,7 @@ import http.client
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from safe_triton.cli.formats import Format, FormatOption, print_json
+from safe_triton.cli.formats import Format, FormatOption, print_json, refuse
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from safe_triton.supervision.session import Session
 
 NOT_READY = 1
-CANNOT_LOOK = 2
 EVERY_S = 1.0
 ANSWER_S = 10.0
 
@@ -73,7 +72,7 @@ def _find(url: str) -> Session:
     try:
         sessions = read_sessions()
     except OSError as error:
-        _fail(f"{error.strerror or error}")
+        refuse(f"{error.strerror or error}")
     chosen = [session for session in sessions if not url or session.url == url.rstrip("/")]
     if len(chosen) == 1:
         return chosen[0]
@@ -81,15 +80,15 @@ def _find(url: str) -> Session:
         return Session(0, url.rstrip("/"), "", ())  # somebody else's: states alone
     listed = ", ".join(f"{session.url} ({', '.join(session.repositories)})" for session in sessions)
     if listed:
-        return _fail(f"several servers run; choose one with --url: {listed}")
-    return _fail("no running safe-triton serve of this user; name another one's health endpoint with --url")
+        return refuse(f"several servers run; choose one with --url: {listed}")
+    return refuse("no running safe-triton serve of this user; name another one's health endpoint with --url")
 
 
 def _ask(session: Session) -> dict[str, Any]:
     try:
         parts = urlsplit(session.url)
         if parts.scheme != "http" or parts.hostname is None:
-            _fail(f"{session.url}: not an address like http://127.0.0.1:8003")
+            refuse(f"{session.url}: not an address like http://127.0.0.1:8003")
         connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=ANSWER_S)
         try:
             connection.request("GET", "/status", headers={"Authorization": f"Bearer {session.token}"})
@@ -99,9 +98,9 @@ def _ask(session: Session) -> dict[str, Any]:
             connection.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
         text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        _fail(f"{session.url}: {text or type(error).__name__}")
+        refuse(f"{session.url}: {text or type(error).__name__}")
     if not isinstance(found, dict) or "models" not in found:
-        _fail(f"{session.url}: not the health endpoint of safe-triton serve")
+        refuse(f"{session.url}: not the health endpoint of safe-triton serve")
     return found
 
 
@@ -158,9 +157,3 @@ def _cells(row: dict[str, Any]) -> list[str]:
         str(sum(row["restarts"].values())),
         row["last_cause"],
     ]
-
-
-def _fail(message: str) -> NoReturn:
-    # Not through rich: a path must not be read as markup or broken across lines.
-    typer.echo(f"safe-triton: {message}", err=True)
-    raise typer.Exit(CANNOT_LOOK)
