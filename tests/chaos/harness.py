@@ -57,7 +57,7 @@ class Served:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that the supervisor tells the user who started it."""
-        (file,) = (self.temporary / "run" / "safe-triton").iterdir()
+        (file,) = (self.temporary / "run" / "safe-triton").glob("*.json")
         session = json.loads(file.read_text())
         request = urllib.request.Request(
             f"{session['url']}/status", headers={"Authorization": f"Bearer {session['token']}"}

@@ -52,10 +52,12 @@ def write_session(session: Session) -> Path:
         OSError: see :func:`session_folder`.
     """
     path = session_folder() / f"{session.pid}.json"
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(asdict(session), file)
+    unfinished.replace(path)  # whoever reads it finds all of it, or none
     return path
 
 
