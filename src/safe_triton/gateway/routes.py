@@ -180,7 +180,7 @@ class _Routes:
                 "retriable_status_codes": [503],
                 "num_retries": 1,
                 "retry_host_predicate": [predicate],
-                # Of two servers as busy as each other either is drawn: four draws would meet the same one once in 16 times.
+                # Either of two equally busy servers is drawn: four draws would meet the same one once in 16 times.
                 "host_selection_retry_max_attempts": 16,
             }
         return action

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from safe_triton.policy.sandbox import SandboxPolicy
+from safe_triton.policy.sandbox import SandboxPolicy
 
 AUTO = "KIND_AUTO"
 GPU = "KIND_GPU"
@@ -19,9 +18,6 @@ CPU = "KIND_CPU"
 
 MIG = "MIG-"
 """How the identity of a slice begins."""
-
-WHOLE_PERCENT = 100
-"""Of one GPU's memory, what all processes on it can have together."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from typing import Literal
 from safe_triton._declared import Declaration, combining, wrong
 from safe_triton.policy import _checks as rules
 from safe_triton.policy.defaults import MIB, DefaultLimit
-from safe_triton.policy.gpus import WHOLE_PERCENT
 from safe_triton.unsafe import AllowNetwork, AllowProcesses, Token, Unlimited
 
 GIB = 1 << 30
@@ -20,6 +19,9 @@ ENFORCEMENTS = ("required", "best-effort")
 PLACEHOLDERS = ("model", "version", "repository", "python", "scratch")
 """Names that a path may start with, as ``{model}/labels.txt``; :meth:`SandboxPolicy.resolve` fills them in."""
 SCRATCH = "{scratch}"
+
+WHOLE_PERCENT = 100
+"""Of one GPU's memory, what all processes on it can have together."""
 
 RESOURCE_DEFAULTS: tuple[DefaultLimit, ...] = (
     DefaultLimit(

@@ -16,8 +16,7 @@ from safe_triton._declared import is_triton_stub
 from safe_triton.confinement.devices import GPU_VARIABLE, OWN_VARIABLE, VISIBLE_VARIABLE, Gpu, gpus_from_text
 from safe_triton.confinement.enforcement import Gap
 from safe_triton.confinement.launch import GRANT_VARIABLE, granted_from_json
-from safe_triton.policy.gpus import WHOLE_PERCENT
-from safe_triton.policy.sandbox import ResourceLimits
+from safe_triton.policy.sandbox import WHOLE_PERCENT, ResourceLimits
 from safe_triton.unsafe import Unlimited
 
 DEVICE_ID = "model_instance_device_id"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from safe_triton.audit.finding import Finding, Level
 from safe_triton.errors import PolicyError
-from safe_triton.policy.gpus import WHOLE_PERCENT, GpuUse, compile_gpu_use
+from safe_triton.policy.gpus import GpuUse, compile_gpu_use
+from safe_triton.policy.sandbox import WHOLE_PERCENT
 
 if TYPE_CHECKING:
     from safe_triton.audit.repository.facts import ModelFacts
