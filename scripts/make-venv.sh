@@ -47,7 +47,7 @@ if ! is_current "$python"; then
     pip install --require-hashes --only-binary :all: --requirement "$lock"
     describe_lock "$python" >"$lock_stamp"
 fi
-if ! describe_project | cmp -s - "$project_stamp"; then
+if ! { [ -f "$project_stamp" ] && describe_project | cmp -s - "$project_stamp"; }; then
     pip install --no-deps --no-build-isolation --no-index --editable .
     describe_project >"$project_stamp"
     printf '%s is ready\n' "$venv"

@@ -13,16 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from safe_triton import unsafe
-from safe_triton.cli.formats import Format, FormatOption, print_json
+from safe_triton.cli.formats import Format, FormatOption, print_json, refusals
 from safe_triton.cli.policies import ModelOption, PolicyOption, gpu_files, sandbox_of
-from safe_triton.errors import SafeTritonError
 
 if TYPE_CHECKING:
     from safe_triton.audit.cves import Exposure
     from safe_triton.server.doctor import Diagnosis
 
 NOT_ENFORCEABLE = 1
-CANNOT_LOOK = 2
 
 COLOURS = {"ok": "green", "warning": "yellow", "missing": "bold red"}
 SEVERITY_COLOURS = {"critical": "bold red", "high": "red", "medium": "yellow", "low": ""}
@@ -33,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
+@refusals()
 def doctor(
     output: FormatOption = Format.TEXT,
     cves: Annotated[bool, typer.Option("--cves", help="List every known CVE of the Triton release.")] = False,
@@ -57,22 +56,17 @@ def doctor(
     """
     from safe_triton.server.doctor import diagnose  # with pydantic, which no other command waits for
 
-    try:
-        resources: dict[str, Any] = {} if memory_bytes is None else {"memory_bytes": memory_bytes}
-        base = sandbox_of(policy, model)
-        tried = dataclasses.replace(
-            base,
-            read=(*base.read, *(str(path.absolute()) for path in read or ())),
-            write=(*base.write, *(str(path.absolute()) for path in write or ())),
-            network=unsafe.AllowNetwork(reason="tried by doctor", to=tuple(port)) if port else base.network,
-            gpu_ids=gpu_files(base.gpu_ids, gpu or ()),
-            resources=dataclasses.replace(base.resources, **resources),
-        )
-        diagnosis = diagnose(tried)
-    except SafeTritonError as error:
-        # Not through rich: a path must not be read as markup or broken across lines.
-        typer.echo(f"safe-triton: {error.message}", err=True)
-        raise typer.Exit(CANNOT_LOOK) from None
+    resources: dict[str, Any] = {} if memory_bytes is None else {"memory_bytes": memory_bytes}
+    base = sandbox_of(policy, model)
+    tried = dataclasses.replace(
+        base,
+        read=(*base.read, *(str(path.absolute()) for path in read or ())),
+        write=(*base.write, *(str(path.absolute()) for path in write or ())),
+        network=unsafe.AllowNetwork(reason="tried by doctor", to=tuple(port)) if port else base.network,
+        gpu_ids=gpu_files(base.gpu_ids, gpu or ()),
+        resources=dataclasses.replace(base.resources, **resources),
+    )
+    diagnosis = diagnose(tried)
     if output is Format.JSON:
         print_json(diagnosis.to_plain())
     else:

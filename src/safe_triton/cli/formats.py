@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, NoReturn
 
 import typer
+
+from safe_triton.errors import SafeTritonError
 
 CANNOT = 2
 """Exit status of a command that could not do its work."""
@@ -32,3 +36,16 @@ def refuse(message: str, status: int = CANNOT) -> NoReturn:
     # Not through rich: a path must not be read as markup or broken across lines.
     typer.echo(f"safe-triton: {message}", err=True)
     raise typer.Exit(status)
+
+
+@contextlib.contextmanager
+def refusals(status: int = CANNOT) -> Iterator[None]:
+    """End a command with one line where what it calls refuses, or a file cannot be read or written."""
+    try:
+        yield
+    except SafeTritonError as error:
+        refuse(error.message, status)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        refuse(f"{error.filename}: {error.strerror}", status)

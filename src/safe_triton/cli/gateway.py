@@ -10,9 +10,7 @@ from typing import Annotated
 
 import typer
 
-from safe_triton.errors import SafeTritonError
-
-CANNOT_SERVE = 2
+from safe_triton.cli.formats import refusals
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("gateway")(gateway)
 
 
+@refusals()
 def gateway(
     policy: Annotated[Path, typer.Option(help="The operator's policy, with a gateway and its upstreams.")],
     model: Annotated[list[str], typer.Option(help="A model that is served there; repeat it for each.")],
@@ -43,21 +42,17 @@ def gateway(
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
 
-    try:
-        operator = load_policy(policy)
-        operator.check_models(model)
-        alone = GatewayAlone(operator, model, on_log=show)
+    operator = load_policy(policy)
+    operator.check_models(model)
+    alone = GatewayAlone(operator, model, on_log=show)
 
-        def end(*_: object) -> None:
-            stop.set()
-            alone.wake()
+    def end(*_: object) -> None:
+        stop.set()
+        alone.wake()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, end)
-        with alone:
-            signal.signal(signal.SIGHUP, lambda *_: alone.reload())
-            print(f"gateway  {alone.url}\nmetrics  {alone.metrics_url}", file=sys.stderr)
-            alone.run(stop)
-    except SafeTritonError as error:
-        print(f"safe-triton: {error.message}", file=sys.stderr)
-        raise typer.Exit(CANNOT_SERVE) from None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    with alone:
+        signal.signal(signal.SIGHUP, lambda *_: alone.reload())
+        print(f"gateway  {alone.url}\nmetrics  {alone.metrics_url}", file=sys.stderr)
+        alone.run(stop)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from safe_triton.cli.formats import Format, FormatOption, print_json, refuse
-from safe_triton.errors import SafeTritonError
+from safe_triton.cli.formats import Format, FormatOption, print_json, refusals, refuse
 
 if TYPE_CHECKING:
     from safe_triton.learning.session import Learned
@@ -25,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command("learn")(learn)
 
 
+@refusals()
 def learn(
     repository: Annotated[Path, typer.Argument(help="Model repository.")],
     model: Annotated[str, typer.Argument(help="The model whose policy is learned.")],
@@ -79,10 +79,6 @@ def learn(
         differs = _show(learned, lesson.model, operator, output, output_file)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
-    except SafeTritonError as error:
-        refuse(error.message)
-    except OSError as error:
-        refuse(f"{error.filename}: {error.strerror}")
     if learned.recording.failures and len(learned.recording.failures) == learned.recording.sent:
         refuse("every request failed, so what serving needs was not recorded; give others with --requests")
     if differs:

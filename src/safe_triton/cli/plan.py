@@ -11,15 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from safe_triton.cli.formats import Format, FormatOption, print_json
-from safe_triton.errors import SafeTritonError
+from safe_triton.cli.formats import Format, FormatOption, print_json, refusals
 from safe_triton.policy.passed_on import to_plain
 from safe_triton.policy.toml_text import toml_key, toml_value
 
 if TYPE_CHECKING:
     from safe_triton.policyfile import ModelPolicy, OperatorPolicy
 
-CANNOT_LOOK = 2
 PIPED_WIDTH = 160
 """Columns where there is no terminal to say how many it has."""
 
@@ -32,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command("plan")(plan)
 
 
+@refusals()
 def plan(
     repository: Annotated[list[Path], typer.Argument(help="Model repository; several are served together.")],
     policy: Annotated[Path | None, typer.Option(help="The operator's policy, safe-triton.toml.")] = None,
@@ -50,15 +49,10 @@ def plan(
     from safe_triton.server.served import read_models
     from safe_triton.server.workspace import check_repositories
 
-    try:
-        operators = load_policy(policy)
-        repositories = tuple(path.expanduser().resolve() for path in repository)
-        check_repositories(repositories, None)
-        models = effective_policies(operators, read_models(repositories))
-    except SafeTritonError as error:
-        # Not through rich: a path must not be read as markup or broken across lines.
-        typer.echo(f"safe-triton: {error.message}", err=True)
-        raise typer.Exit(CANNOT_LOOK) from None
+    operators = load_policy(policy)
+    repositories = tuple(path.expanduser().resolve() for path in repository)
+    check_repositories(repositories, None)
+    models = effective_policies(operators, read_models(repositories))
     if output is Format.JSON:
         print_json(_plain(operators, models))
     else:

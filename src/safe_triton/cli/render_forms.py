@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safe_triton.cli.formats import Format, FormatOption, print_json
-from safe_triton.errors import DeployError, SafeTritonError
+from safe_triton.cli.formats import Format, FormatOption, print_json, refusals
+from safe_triton.errors import DeployError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,7 +21,6 @@ else:
 if TYPE_CHECKING:
     from safe_triton.deploy import Deployment
 
-CANNOT_RENDER = 2
 NO_POLICY = "# Every value has its default.\nschema = 1\n"
 
 Repository = Annotated[Path, typer.Argument(help="Model repository, as it is served.")]
@@ -45,7 +43,7 @@ def compose(
     """Write a Docker Compose project: Triton on a network without a way out, the gateway in front of it."""
     from safe_triton.deploy import render_compose
 
-    with _refusals():
+    with refusals():
         deployment = _deployment(repository, policy, image)
         models = os.path.relpath(repository.expanduser().resolve(), output.expanduser().resolve())
         files = render_compose(deployment, models)
@@ -63,7 +61,7 @@ def kubernetes(
     """Write manifests for Kubernetes, under Pod Security "restricted", for kubectl apply --kustomize."""
     from safe_triton.deploy import render_kubernetes
 
-    with _refusals():
+    with refusals():
         deployment = _deployment(repository, policy, image)
         _write(output, "kubernetes", render_kubernetes(deployment), deployment.container_notes, shown, force=force)
 
@@ -79,7 +77,7 @@ def kserve(
     """Write a runtime and a service of KServe, with the same hardening."""
     from safe_triton.deploy import render_kserve
 
-    with _refusals():
+    with refusals():
         deployment = _deployment(repository, policy, image)
         _write(output, "kserve", render_kserve(deployment), deployment.container_notes, shown, force=force)
 
@@ -100,7 +98,7 @@ def systemd(
     """
     from safe_triton.deploy import render_systemd
 
-    with _refusals():
+    with refusals():
         if policy is None:
             raise DeployError("a service needs a policy's file: give --policy", reason="deploy.policy")
         deployment = _deployment(repository, policy, "")
@@ -131,7 +129,7 @@ def envoy(
     from safe_triton.deploy import render_envoy
     from safe_triton.gateway import read_keys
 
-    with _refusals():
+    with refusals():
         deployment = _deployment(repository, policy, "")
         place = folder or str(output.expanduser().resolve())
         keys = {} if deployment.policy.gateway is None else read_keys(deployment.policy)
@@ -153,7 +151,7 @@ def image(
     """Write a Dockerfile for what the other forms run: NVIDIA's server with safe-triton, no root."""
     from safe_triton.deploy import render_image
 
-    with _refusals():
+    with refusals():
         deployment = _deployment(repository, policy, "")
         files = render_image(deployment, base, "" if requirements is None else _text_of(requirements))
         _write(output, "image", files, (), shown, force=force)
@@ -166,16 +164,6 @@ def register(renders: typer.Typer) -> None:
     """Add the commands to ``safe-triton render``."""
     for form in FORMS:
         renders.command()(form)
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except SafeTritonError as error:
-        # Not through rich: a path must not be read as markup or broken across lines.
-        typer.echo(f"safe-triton: {error.message}", err=True)
-        raise typer.Exit(CANNOT_RENDER) from None
 
 
 def _deployment(repository: Path, policy: Path | None, image: str) -> Deployment:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from safe_triton.cli.formats import refuse
-from safe_triton.errors import SafeTritonError
+from safe_triton.cli.formats import refusals
 
 
+@refusals()
 def monitoring(
     output: Annotated[Path, typer.Option(help="Folder that the files are written into; it is made where needed.")],
     policy: Annotated[Path | None, typer.Option(help="safe-triton.toml, for the ports that are scraped.")] = None,
@@ -26,17 +26,12 @@ def monitoring(
     from safe_triton.deploy.monitoring import monitoring_files
     from safe_triton.policyfile import OperatorPolicy, load_policy
 
-    try:
-        files = monitoring_files(
-            load_policy(policy) if policy is not None else OperatorPolicy(), server=server, runbooks=runbooks
-        )
-        output.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (output / name).write_text(text, encoding="utf-8")
-    except SafeTritonError as error:
-        refuse(error.message)
-    except OSError as error:
-        refuse(f"{error.filename}: {error.strerror}")
+    files = monitoring_files(
+        load_policy(policy) if policy is not None else OperatorPolicy(), server=server, runbooks=runbooks
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (output / name).write_text(text, encoding="utf-8")
     typer.echo(f"{output}: {', '.join(files)}")
 
 

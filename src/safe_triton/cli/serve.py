@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from safe_triton.errors import SafeTritonError
+from safe_triton.cli.formats import refusals
 from safe_triton.server.hardening import RESTRICTED_APIS
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from safe_triton.supervision.gateway import Gateway
     from safe_triton.supervision.service import Preparation, Service
 
-CANNOT_SERVE = 2
 MOST_WARNINGS = 10
 MOST_WAITING = 10_000
 """Pieces of the log that wait for a reader of standard output that does not keep up; older ones are dropped."""
@@ -36,6 +35,7 @@ def register(app: typer.Typer) -> None:
     app.command("serve")(serve)
 
 
+@refusals()
 def serve(
     repository: Annotated[list[str], typer.Argument(help="Model repository; several are served together.")],
     policy: Annotated[Path | None, typer.Option(help="The operator's policy, safe-triton.toml.")] = None,
@@ -94,9 +94,6 @@ def serve(
                 service.stop()
     except _StartInterrupted:
         raise typer.Exit(0) from None
-    except SafeTritonError as error:
-        print(f"safe-triton: {error.message}", file=sys.stderr)
-        raise typer.Exit(CANNOT_SERVE) from None
 
 
 def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
