@@ -16,9 +16,13 @@ from pathlib import Path
 
 import safe_triton
 from safe_triton.config.pbtxt import change_pbtxt
+from safe_triton.errors import ServerStartError
 from safe_triton.server import shim
 from safe_triton.server.planted import files_to_read
 from safe_triton.server.served import ServedModel, read_models, with_backend
+
+Files = frozenset[tuple[str, int, int]]
+"""Path, date in nanoseconds and size in bytes of every file of a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +71,13 @@ class RepositoryView:
         self._auto_complete = frozenset(auto_complete)
         self._lock = threading.Lock()
         self._withdrawn: dict[str, str] = {}
-        self._files: dict[str, frozenset[tuple[str, int, int]]] = {}
+        self._files: dict[str, Files] = {}
         for folder in (root, self.path, self._building):
             folder.mkdir(exist_ok=True)
         self.code = shim.install(root)
         self._models = {model.name: model for model in self.look()}
-        for model in self._models.values():
-            self._show(model)
+        for model, files in self._made(tuple(self._models.values())):
+            self._show(model, files)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -162,7 +166,8 @@ class RepositoryView:
             models: what :meth:`look` returned; None: look now.
 
         Raises:
-            ServerStartError: see :func:`safe_triton.server.served.read_models`; nothing has changed then.
+            ServerStartError: see :func:`safe_triton.server.served.read_models`, or a file cannot be copied; nothing has
+                changed then.
         """
         found = {model.name: model for model in (self.look() if models is None else models)}
         with self._lock:
@@ -173,13 +178,14 @@ class RepositoryView:
                 for name in sorted(found.keys() & self._models.keys())
                 if self._is_changed(self._models[name], found[name])
             )
-            self._models = found
-            for name in (*removed, *changed):
-                self._withdrawn.pop(name, None)
+            made = self._made([found[name] for name in (*added, *changed)])
             for name in removed:
                 self._hide(name)
-            for name in (*added, *changed):
-                self._show(found[name])
+            for model, files in made:
+                self._show(model, files)
+            for name in (*removed, *changed):
+                self._withdrawn.pop(name, None)
+            self._models = found
         return Changes(added=added, changed=changed, removed=removed)
 
     # -- inside ------------------------------------------------------------------------------------------------
@@ -199,18 +205,31 @@ class RepositoryView:
         (self.path / name).rename(gone)
         shutil.rmtree(gone)
 
-    def _show(self, model: ServedModel) -> None:
-        """Make a model's folder elsewhere and move it in whole."""
-        folder = self._building / model.name
-        folder.mkdir()
-        self._files[model.name] = _files_of(model.folder)
-        if model.is_python:
-            self._copy_python(model, folder)
-        else:
-            _link_other(model, folder)
+    def _made(self, models: Sequence[ServedModel]) -> list[tuple[ServedModel, Files]]:
+        """Make the folders of models, none of which is shown yet; return what each one's own files were before."""
+        made = []
+        try:
+            for model in models:
+                made.append((model, _files_of(model.folder)))
+                folder = self._building / model.name
+                folder.mkdir()
+                if model.is_python:
+                    self._copy_python(model, folder)
+                else:
+                    _link_other(model, folder)
+        except OSError as error:
+            for model in models:
+                shutil.rmtree(self._building / model.name, ignore_errors=True)
+            text = f"{error.filename or model.folder} cannot be shown to the server: {error.strerror}"
+            raise ServerStartError(text, reason="server.repository") from None
+        return made
+
+    def _show(self, model: ServedModel, files: Files) -> None:
+        """Move a model's folder in whole."""
+        self._files[model.name] = files
         if (self.path / model.name).exists():
             self._hide(model.name)
-        folder.rename(self.path / model.name)
+        (self._building / model.name).rename(self.path / model.name)
 
     def _copy_python(self, model: ServedModel, folder: Path) -> None:
         for file in ("config.pbtxt", *(file for _, file in files_to_read(model.config))):
@@ -263,7 +282,7 @@ def _link_other(model: ServedModel, folder: Path) -> None:
             (folder / entry.name).symlink_to(entry)
 
 
-def _files_of(folder: Path) -> frozenset[tuple[str, int, int]]:
+def _files_of(folder: Path) -> Files:
     """Path, date and size of every file beneath a folder, compiled Python apart."""
     found = set()
     for place, folders, files in os.walk(folder):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -171,6 +173,29 @@ class TestRefresh:
         with pytest.raises(ServerStartError):
             view.refresh()
         assert content(view) == before
+
+    def test_a_full_disk(self, view: RepositoryView, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing changes until everything is copied, and the next time all of it is news again."""
+        before = content(view)
+        (repository / "onnx").rename(repository / "other")
+        write(repository / "digits" / "1" / "model.py", "new")
+        write(repository / "later" / "config.pbtxt", PYTHON)
+        write(repository / "later" / "1" / "model.py")
+
+        copy = shutil.copyfile
+
+        def full(source: Path, target: Path) -> None:
+            if "later" in source.parts:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+            copy(source, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("safe_triton.server.view.shutil.copyfile", full)
+            with pytest.raises(ServerStartError, match="No space left"):
+                view.refresh()
+        assert content(view) == before
+        assert view.models == ("chain", "digits", "onnx")
+        assert view.refresh() == Changes(added=("later", "other"), changed=("digits",), removed=("onnx",))
 
 
 class TestIncomplete:
