@@ -231,7 +231,7 @@ class TestBadInput:
             taken.listen()
             port = taken.getsockname()[1]
             done = run(str(REPOSITORY), *ANY_PORTS, f"--http-port={port}")
-        self.check(done, f"one of the ports {port}: Address already in use")
+        self.check(done, f"127.0.0.1:{port}: Address already in use")
 
     def test_a_health_port_in_use(self, tmp_path: Path) -> None:
         with socket.socket() as taken:

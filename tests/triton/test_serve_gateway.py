@@ -120,7 +120,7 @@ class TestClients:
 class TestOperator:
     def test_summary(self, site: Site) -> None:
         """The screen says where the gateway is, and how many may come in."""
-        assert "gateway: 2 identities, 2 roles" in site.served.text
+        assert "gateway: identities: 2, roles: 2" in site.served.text
 
     def test_health(self, site: Site) -> None:
         """Probes and metrics know the gateway."""

@@ -217,7 +217,8 @@ def _print_gateway(console: Console, gateway: Gateway, ready: Preparation) -> No
     policy, envoy = gateway.policy, ready.envoy
     if envoy is not None and not envoy.is_tested:
         console.print(f"Envoy {envoy.version} is newer than what the gateway was tested with", highlight=False)
-    console.print(f"gateway: {len(policy.identities)} identities, {len(policy.roles)} roles", highlight=False)
+    counts = f"identities: {len(policy.identities)}, roles: {len(policy.roles)}"
+    console.print(f"gateway: {counts}", highlight=False)
     for name in unreachable(policy, [model.name for model in ready.models]):
         console.print(
             f"gateway: no role of an identity names {name}: nobody can call it", highlight=False, markup=False

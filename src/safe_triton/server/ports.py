@@ -34,7 +34,7 @@ class ReservedPorts:
         addresses: where each is wanted; 127.0.0.1 where left out.
 
     Raises:
-        OSError: a number that was asked for is taken, or this machine has no such address.
+        OSError: a number that was asked for is taken, or this machine has no such address; ``filename`` says which.
 
     Does not cover:
         Another program that asks for one of these very numbers: the server then fails to start and is retried.
@@ -48,7 +48,10 @@ class ReservedPorts:
                 holder = socket.socket(family, socket.SOCK_STREAM)
                 self._sockets.append(holder)
                 holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                holder.bind((address, number))
+                try:
+                    holder.bind((address, number))
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, f"{reachable(str(address))}:{number}") from None
         except BaseException:
             self.release()
             raise

@@ -439,8 +439,7 @@ class TritonServer:
         try:
             return ReservedPorts(wanted, (self._address, self._address))
         except OSError as error:
-            taken = ", ".join(str(port) for port in wanted if port)
-            raise ServerStartError(f"one of the ports {taken}: {error.strerror}", reason="server.ports") from None
+            raise ServerStartError(f"{error.filename}: {error.strerror}", reason="server.ports") from None
 
     def _end(self, grace_s: float) -> None:
         if self._owner_pid != os.getpid():

@@ -366,8 +366,7 @@ def _gateway_ports(gateway: GatewayPolicy) -> tuple[int, int]:
         with ReservedPorts(wanted, (gateway.address, gateway.metrics_address)) as reserved:
             return reserved.numbers[0], reserved.numbers[1]
     except OSError as error:
-        text = f"[gateway]: one of the ports {', '.join(map(str, wanted))}: {error.strerror}"
-        raise ServerStartError(text, reason="server.ports") from None
+        raise ServerStartError(f"[gateway]: {error.filename}: {error.strerror}", reason="server.ports") from None
 
 
 def _check_health_port(settings: ServerPolicy) -> None:
