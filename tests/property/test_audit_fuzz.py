@@ -102,7 +102,7 @@ class TestConfigurations:
     """Bytes of any kind are parsed or refused with a finding, and every rule takes what came of them."""
 
     @given(BYTES)
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=400)
     def test_any_bytes(self, data: bytes) -> None:
         config = parse_config(data, "x")
         assert config.is_broken == any(
@@ -112,7 +112,7 @@ class TestConfigurations:
         check_all(config)
 
     @given(TEXTS)
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def test_what_the_definition_takes_is_no_parse_error(self, text: str) -> None:
         from google.protobuf import text_format
 
@@ -125,7 +125,7 @@ class TestConfigurations:
         assert not rules & {"config-parse-error", "config-unknown-field"} or "\0" in text or text.startswith("\ufeff")
 
     @given(st.data())
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_what_the_definition_writes_has_a_place(self, data: Any) -> None:
         from google.protobuf import text_format
 
@@ -153,7 +153,6 @@ class TestTexts:
     """Tokens cover the text in order, and places are those of the text."""
 
     @given(TEXTS)
-    @settings(deadline=None)
     def test_tokens(self, text: str) -> None:
         position = 0
         for token in tokenize(text):
@@ -162,7 +161,6 @@ class TestTexts:
             position = token.end
 
     @given(TEXTS)
-    @settings(deadline=None)
     def test_trees(self, text: str) -> None:
         try:
             tree = parse_tree(text)
@@ -178,7 +176,6 @@ class TestTexts:
         assert (line, column) == (before.count("\n") + 1, len(before) - before.rfind("\n"))
 
     @given(TEXTS, st.binary(max_size=200))
-    @settings(deadline=None)
     def test_secrets_and_suppressions(self, text: str, data: bytes) -> None:
         list(check_secret_file("x.txt", (), data, "x"))
         list(check_secret_file(".env", (), text.encode("utf-8", "replace"), "x"))

@@ -82,19 +82,19 @@ def check(found: list[Finding], text: str) -> None:
 class TestNothingCrashes:
     """A parser's crash is a finding, never a pass: these do not crash."""
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=400)
     @given(TEXTS, st.sampled_from(KINDS))
     def test_any_text_as_any_kind(self, text: str, kind: Kind) -> None:
         """Every text is read as every kind."""
         check(check_text(kind, text, "x"), text)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.text(max_size=20), TEXTS)
     def test_detection(self, name: str, text: str) -> None:
         """Every name and head has an answer."""
         assert detect(name, text) in {*KINDS, None}
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.lists(st.one_of(st.text(max_size=30), PIECES), max_size=20))
     def test_any_words(self, words: list[str]) -> None:
         """Every list of words is a command line."""
@@ -105,7 +105,7 @@ class TestNothingCrashes:
 class TestShell:
     """Words are those of a shell."""
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(
         st.lists(st.text(st.characters(exclude_characters="'\0\r", exclude_categories=["Cs"]), max_size=20), min_size=1)
     )

@@ -70,7 +70,7 @@ class _Run:
 
     findings: list[Finding] = field(default_factory=list)
     suppressions: list[Suppression] = field(default_factory=list)
-    facts: dict[str, ModelFacts] = field(default_factory=dict)
+    facts: dict[int, ModelFacts] = field(default_factory=dict)  # by the folder's identity: two may be shown alike
 
 
 def check_paths(
@@ -142,7 +142,7 @@ def _check(
         run.findings += result.findings
         run.suppressions += result.suppressions
         if result.facts is not None and task.model is not None:
-            run.facts[task.model.shown] = result.facts
+            run.facts[id(task.model)] = result.facts
     graphs = [_graph(repository, run, inventory) for repository in inventory.repositories]
     _policies(inventory, run, policy)
     return _report(run, inventory, graphs, policy, choice, fail_on, today)
@@ -191,11 +191,11 @@ def _declared_release(files: Sequence[Entry]) -> tuple[int, int] | None:
 
 def _graph(repository: Repository, run: _Run, inventory: Inventory) -> Graph:
     """Check what the models of one repository want of each other."""
-    facts = [run.facts[model.shown] for model in repository.models if model.shown in run.facts]
+    facts = [run.facts[id(model)] for model in repository.models if id(model) in run.facts]
     others: dict[str, ModelFacts] = {}
     for each in inventory.repositories:
         if each is not repository:
-            others.update({m.name: run.facts[m.shown] for m in each.models if m.shown in run.facts})
+            others.update({found.name: found for m in each.models if (found := run.facts.get(id(m))) is not None})
     others.update(_neighbours(repository, facts))
     graph = build_graph(facts, {} if not any(f.steps or f.calls for f in facts) else others, repository.shown)
     result = Result()
@@ -217,7 +217,7 @@ def _policies(inventory: Inventory, run: _Run, policy: OperatorPolicy | None) ->
         return
     result = Result()
     for repository in inventory.repositories:
-        facts = [run.facts[model.shown] for model in repository.models if model.shown in run.facts]
+        facts = [run.facts[id(model)] for model in repository.models if id(model) in run.facts]
         collect(result, repository.shown, lambda facts=facts: check_gpus(facts, policy))  # type: ignore[misc]
     run.findings += result.findings
 

@@ -62,7 +62,9 @@ def plan_fixes(findings: Iterable[Finding]) -> list[Change]:
         if each.rule == "world-writable" and not os.path.islink(each.path):
             with contextlib.suppress(OSError):
                 mode = stat.S_IMODE(os.stat(each.path).st_mode)
-                changes.append(Change(path=each.path, mode=mode & ~stat.S_IWOTH & ~stat.S_ISVTX))
+                # Of a script that makes others' files writable, the own mode may be in order.
+                if mode & stat.S_IWOTH:
+                    changes.append(Change(path=each.path, mode=mode & ~stat.S_IWOTH & ~stat.S_ISVTX))
         elif (
             each.path.endswith(".pbtxt") and each.fix and (each.rule in POLICY_RULES or each.rule == "unpinned-version")
         ):

@@ -30,6 +30,10 @@ LIKE_A_CONFIG = re.compile(
 )
 """Lines of a model's configuration, where no name says that it is one."""
 
+_LAUNCHER = re.compile(rb"\btritonserver\b")
+_STARTING = re.compile(rb"\b(?:subprocess|os|pexpect|pty|asyncio)\b")
+"""Words of a program that starts a server."""
+
 _GUARDED = re.compile(rb"\b(?:SafeTritonPythonModel|PipelineModel)\b|\bprotect\s*\(")
 
 
@@ -96,9 +100,8 @@ def _model(task: Task, model: ModelFolder, result: Result) -> None:
     config = None
     if model.config is not None:
         data = read_bounded(model.config.path, MAX_BYTES + 1)
-        if data.strip() or model.config.path.endswith(".pbtxt"):
-            config = parse_config(data, model.config.shown)
-            result.findings += config.findings
+        config = parse_config(data, model.config.shown)
+        result.findings += config.findings
         _read_comments(model.config, data, result)
     if config is None or _is_empty(config):
         result.findings.append(
@@ -197,14 +200,29 @@ def _is_entry(entry: Entry, model: ModelFolder, file_name: str) -> bool:
 
 
 def _check_python(
-    task: Task, entry: Entry, result: Result, calls: list[Call], given: dict[str, str] | None = None
+    task: Task,
+    entry: Entry,
+    result: Result,
+    calls: list[Call],
+    given: dict[str, str] | None = None,
+    *,
+    is_model: bool = True,
 ) -> None:
     from pathlib import Path
 
+    from safe_triton.audit import deployment
     from safe_triton.audit.pycode import check_python
 
     facts = check_python(Path(entry.path), entry.shown, Path(task.repository or os.path.dirname(entry.path)), given)
-    result.findings += facts.findings
+    starts = False
+    for path in sorted({started.path for started in facts.started}):
+        words = [started.words for started in facts.started if started.path == path]
+        found, is_server = deployment.check_started(words, path)
+        result.findings += found
+        starts |= is_server
+    # A program that starts a server is no model: it may start programs and write files.
+    is_model |= task.is_explicit and not starts
+    result.findings += (one for one in facts.findings if is_model or one.rule == "py-unexamined")
     calls += (
         Call(model=call.model, version=call.version, place=Place(path=call.path, line=call.line))
         for call in facts.bls_calls
@@ -254,13 +272,13 @@ def _loose(task: Task, entry: Entry, result: Result) -> None:
     if b"\0" not in head and not head.startswith((b"\x80", b"PK", b"\x1f\x8b")):
         data = head if entry.size_bytes <= HEAD_BYTES else read_bounded(entry.path, TEXT_BYTES)
         text = data.decode("utf-8", errors="replace")
-        if name.endswith(".pbtxt") and LIKE_A_CONFIG.search(text) and _is_config(name, text):
+        if name.endswith(".pbtxt") and LIKE_A_CONFIG.search(text) and _is_config(text):
             _other_configuration(task, entry, "", result)
             return
-        if _is_python(task, name, data):
+        is_model = _is_model_code(name, data)
+        if is_model or (name.endswith(".py") and (task.is_explicit or _is_launcher(data))):
             _read_comments(entry, data, result)
-            calls: list[Call] = []
-            guarded(result, entry.shown, lambda: _check_python(task, entry, result, calls))
+            guarded(result, entry.shown, lambda: _check_python(task, entry, result, [], is_model=is_model))
             return
         if _deployment(entry, name, text, result):
             _read_comments(entry, data, result)
@@ -268,13 +286,11 @@ def _loose(task: Task, entry: Entry, result: Result) -> None:
     _check_content(entry, result)
 
 
-def _is_config(name: str, text: str) -> bool:
+def _is_config(text: str) -> bool:
     """Whether a text-format file is a model's configuration rather than a graph's or a data set's description."""
     from safe_triton.audit.pbtxt.tree import TreeError, TreeSizeError, parse_tree
     from safe_triton.config.pbtxt import model_config_class
 
-    if name == "config.pbtxt":
-        return True
     try:
         names = [each.name for each in parse_tree(text).children]
     except (TreeError, TreeSizeError):
@@ -283,10 +299,12 @@ def _is_config(name: str, text: str) -> bool:
     return 2 * sum(each in known for each in names) >= len(names)
 
 
-def _is_python(task: Task, name: str, data: bytes) -> bool:
-    if not name.endswith(".py"):
-        return False
-    return task.is_explicit or name == "model.py" or _PYTHON_MODEL.search(data) is not None
+def _is_model_code(name: str, data: bytes) -> bool:
+    return name.endswith(".py") and (name == "model.py" or _PYTHON_MODEL.search(data) is not None)
+
+
+def _is_launcher(data: bytes) -> bool:
+    return _LAUNCHER.search(data) is not None and _STARTING.search(data) is not None
 
 
 def _deployment(entry: Entry, name: str, text: str, result: Result) -> bool:

@@ -60,3 +60,17 @@ def test_two_models_on_one_gpu(tmp_path: Path) -> None:
 def test_two_models_on_two_gpus(tmp_path: Path) -> None:
     """Each has its own."""
     assert audited(tmp_path, "", a=GPU_0, b=GPU_0.replace("0 ]", "1 ]")) == []
+
+
+def test_a_parameter_that_the_server_refuses(tmp_path: Path) -> None:
+    """The policy alone counts, as far as the audit is concerned."""
+    folder = tmp_path / "models/m"
+    (folder / "1").mkdir(parents=True)
+    (folder / "1/model.py").write_text(MODEL)
+    (folder / "config.pbtxt").write_text(
+        CONFIG.replace(GROUP, f"instance_group {GPU_0}") + TIGHTER.replace('"30"', '"many"')
+    )
+    policy = tmp_path / "safe-triton.toml"
+    policy.write_text("schema = 1\n[models.m.sandbox]\ngpu_ids = [1]\n")
+    report = check_paths([tmp_path / "models"], policy=load_policy(policy), jobs=1)
+    assert "gpu-not-granted" in {each.rule for each in report.findings}

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from safe_triton.audit import check_paths
 from safe_triton.audit.graph.dot import dot
-from safe_triton.audit.graph.edges import Edge, find_cycles
+from safe_triton.audit.graph.edges import Edge, Graph, find_cycles
 from safe_triton.audit.graph.svg import svg
 from safe_triton.audit.repository.facts import Place
 from safe_triton.audit.rules.bls import CALLER
-from tests.unit.audit.cases import CONFIG, DIMS, ENSEMBLE, MODEL, POLICY, found, look
+from tests.unit.audit.cases import CONFIG, DIMS, ENSEMBLE, MODEL, POLICY, found, look, write
 
 STEP = 'model_name: "m"\n      model_version: 1\n'
 
@@ -274,3 +275,52 @@ def test_a_call_that_the_configuration_names(tmp_path: Path, target: str, rule: 
     levels = found(look(tmp_path, {"m/config.pbtxt": config, "m/1/model.py": code}))
     assert rule in levels
     assert "bls-dynamic-model-name" not in levels
+
+
+class TestParts:
+    """What is known of a part of a repository."""
+
+    def test_circles_of_others(self, tmp_path: Path) -> None:
+        """A circle among models that nobody asked about is not reported."""
+        files = {**model("m"), "a/config.pbtxt": ensemble("a", "b"), "b/config.pbtxt": ensemble("b", "a")}
+        folder = write(tmp_path, {**files, "a/1/": "", "b/1/": "", "e/config.pbtxt": ensemble("e", "a"), "e/1/": ""})
+        assert "ensemble-cycle" in found(check_paths([folder], jobs=1))
+        assert "ensemble-cycle" not in found(check_paths([folder / "e"], jobs=1))
+
+    def test_a_model_that_calls_itself_beside_a_circle(self, tmp_path: Path) -> None:
+        """Both are said."""
+        report = look(tmp_path, {**caller("a", "b"), **caller("b", "a", "b")})
+        said = [each.message for each in report.findings if each.rule == "bls-cycle"]
+        assert len(said) == 2
+        assert "'b' calls itself" in said
+
+    @pytest.mark.parametrize("files", [{"e/config.pbtxt": ensemble("e", "gone"), "e/1/": ""}, caller("e", "gone")])
+    def test_what_may_be_elsewhere(self, tmp_path: Path, files: dict[str, str]) -> None:
+        """Of a model by itself nobody knows which others there are."""
+        folder = write(tmp_path, files)
+        rules = set(found(check_paths([folder / "e"], jobs=1)))
+        assert not rules & {"ensemble-missing-model", "bls-missing-model"}
+
+    def test_templates(self, tmp_path: Path) -> None:
+        """A name that is filled in later is no missing model."""
+        rules = found(look(tmp_path, {**model("m"), "e/config.pbtxt": ensemble("e", "{{ model }}"), "e/1/": ""}))
+        assert rules.keys() == {"config-placeholder"}
+
+    def test_a_version_below_one(self, tmp_path: Path) -> None:
+        """No model has it, whatever is on its disk."""
+        write(tmp_path, {"m.pbtxt": CONFIG, "e.pbtxt": ensemble("e", "m", "model_version: 0")})
+        report = check_paths([tmp_path / "m.pbtxt", tmp_path / "e.pbtxt"], jobs=1)
+        assert "ensemble-missing-version" in found(report)
+
+    def test_an_ensemble_of_nothing(self, tmp_path: Path) -> None:
+        """The server refuses it."""
+        text = 'name: "e"\nplatform: "ensemble"\nensemble_scheduling { }\n'
+        assert "config-invalid" in found(look(tmp_path, {"e/config.pbtxt": text, "e/1/": ""}))
+
+
+def test_a_picture_of_circles() -> None:
+    """Calls back, to itself and in a circle are drawn, and the columns end."""
+    calls = (("a", "b"), ("b", "c"), ("c", "a"), ("c", "c"))
+    edges = tuple(Edge(source=a, target=b, kind="bls", version=1, place=Place(path="m")) for a, b in calls)
+    text = svg(Graph(title="r", models={}, edges=edges, cycles=find_cycles(edges)))
+    assert text.count("<path class=") == len(calls)

@@ -35,6 +35,62 @@ def changes(repository: Path) -> list[tuple[str, str]]:
     return [(problem.change, problem.path) for problem in verify_lock(repository)]
 
 
+class TestFaults:
+    """A fault is one error with the file's name, and nothing is left behind."""
+
+    def test_a_file_that_cannot_be_opened(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One file is enough: a lock of the rest would be no lock."""
+        real = os.open
+
+        def some(path: object, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+            if path == "model.py":
+                raise PermissionError(13, "Permission denied")
+            return real(path, flags, mode, dir_fd=dir_fd)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(os, "open", some)
+        with pytest.raises(LockError, match=r"m/1/model\.py: Permission denied"):
+            make_lock(repository)
+
+    def test_a_file_that_cannot_be_read(self) -> None:
+        """A file whose beginning is nowhere."""
+        with pytest.raises(LockError, match="Input/output error"):
+            locks._hash(os.open("/proc/self/mem", os.O_RDONLY), "memory")
+
+    def test_what_is_left_out(self, repository: Path) -> None:
+        """A file, or an empty folder, that is not to be in the lock."""
+        without = (repository / "m/2", repository / "m/1/run")
+        assert not make_lock(repository, without=without).entries.keys() & {"m/2", "m/1/run"}
+
+    def test_a_lock_that_cannot_be_written(self, repository: Path, tmp_path: Path) -> None:
+        """A folder in its place."""
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "x").write_text("")
+        with pytest.raises(LockError, match="there"):
+            write_lock(repository, tmp_path / "there")
+        assert {each.name for each in tmp_path.iterdir()} == {"models", "there"}
+
+    def test_a_lock_that_is_too_large(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody reads it to its end."""
+        write_lock(repository)
+        monkeypatch.setattr(locks, "MAX_LOCK_BYTES", 10)
+        with pytest.raises(LockError, match="no file of at most 10 bytes"):
+            locks.read_lock_bytes(repository / "safe-triton.lock")
+
+    def test_a_special_file_in_place_of_one(self, tmp_path: Path) -> None:
+        """What was a file when it was listed, and is a pipe when it is read."""
+        os.mkfifo(tmp_path / "pipe")
+        descriptor = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        with pytest.raises(LockError, match="is no file any more"):
+            locks._hash(descriptor, "pipe")
+
+    def test_as_one_line(self, repository: Path) -> None:
+        """A change is named with its file."""
+        write_lock(repository)
+        (repository / "m/1/more.py").write_text("")
+        (problem,) = verify_lock(repository)
+        assert str(problem).startswith("added m/1/more.py: ")
+
+
 class TestChanges:
     @pytest.mark.parametrize(
         ("change", "expected"),

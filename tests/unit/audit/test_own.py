@@ -14,7 +14,7 @@ from safe_triton.audit.rules.table import level_of
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("folder", ["model_repository", "examples", "Dockerfile.test"])
+@pytest.mark.parametrize("folder", ["model_repository", "examples", "Dockerfile.test", "compose.test.yaml"])
 def test_no_errors_and_no_warnings(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models, examples and the container that the tests run in."""
     monkeypatch.chdir(ROOT)

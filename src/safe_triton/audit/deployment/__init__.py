@@ -8,6 +8,7 @@ from safe_triton.audit.deployment.checks import (
     check_dockerfile,
     check_kubernetes,
     check_shell,
+    check_started,
     check_text,
 )
 from safe_triton.audit.deployment.detect import detect
@@ -18,6 +19,7 @@ __all__ = [
     "check_dockerfile",
     "check_kubernetes",
     "check_shell",
+    "check_started",
     "check_text",
     "detect",
 ]

@@ -10,6 +10,7 @@ from safe_triton.audit.deployment.compose import read_compose
 from safe_triton.audit.deployment.container import Container
 from safe_triton.audit.deployment.detect import STARTS_A_SERVER, Kind, detect
 from safe_triton.audit.deployment.dockerfile import (
+    Instruction,
     copied_images,
     read_container,
     read_instructions,
@@ -18,6 +19,7 @@ from safe_triton.audit.deployment.dockerfile import (
 )
 from safe_triton.audit.deployment.images import judge_image
 from safe_triton.audit.deployment.kubernetes import judge_objects, read_manifests
+from safe_triton.audit.deployment.modes import is_open_mode
 from safe_triton.audit.deployment.secrets import SECRET_VALUES, is_secret
 from safe_triton.audit.deployment.server_command import parse_server_command
 from safe_triton.audit.deployment.server_rules import NOWHERE, CommandContext, judge_server
@@ -63,6 +65,25 @@ def check_command_line(
     return _sorted(checker.found)
 
 
+def check_started(commands: Sequence[Sequence[Word]], shown: str) -> tuple[list[Finding], bool]:
+    """Check the commands that a program starts.
+
+    Args:
+        commands: of each its words; a single one is a text for a shell.
+        shown: name of the file, for the findings.
+    Returns:
+        Findings, of two on one line for one rule the first; whether any of the commands is a server or a container.
+    """
+    checker = _checker(shown, CommandContext(is_program=True))
+    for words in commands:
+        if len(words) == 1:
+            checker.check_text(words[0].text, words[0].line)
+        else:
+            checker.check_command(words)
+    found = {(one.rule, one.line): one for one in reversed(checker.found)}
+    return _sorted(list(found.values())), checker.has_server
+
+
 def check_shell(text: str, shown: str) -> list[Finding]:
     """Check a shell script: servers, containers, here-documents, nested commands.
 
@@ -103,6 +124,7 @@ def check_dockerfile(text: str, shown: str) -> list[Finding]:
         if image.text != base:
             found += [one for one in judge_image(image, shown) if one.rule == "image-outdated"]
     for one in read_instructions(text):
+        found += _modes(one, shown)
         secret = SECRET_VALUES.search(one.rest) if one.word in {"RUN", "CMD", "ENTRYPOINT"} else None
         if secret is not None:
             line = one.line + one.rest.count("\n", 0, secret.start())
@@ -117,6 +139,22 @@ def check_dockerfile(text: str, shown: str) -> list[Finding]:
             found += [one for one in judge_image(stage.image, shown) if one.rule == "image-unpinned"]
     found += [_baked(one.name, shown, one.line) for one in arguments if is_secret(one.name, one.value)]
     return _sorted(found)
+
+
+def _modes(one: Instruction, shown: str) -> list[Finding]:
+    """What an instruction of a Dockerfile lets anyone write."""
+    if one.word in {"COPY", "ADD"}:
+        given = re.findall(r"--chmod=(\S+)", one.rest)
+        texts = [f"{one.word} --chmod={mode} copies what anyone may write" for mode in given if is_open_mode(mode)]
+        return [Finding(rule="world-writable", path=shown, line=one.line, message=text) for text in texts]
+    if one.word != "RUN":
+        return []
+    checker = _checker(shown)
+    words, script = run_form(one)
+    checker.check_command(words)
+    for text, line in ((script, one.line), *one.documents):
+        checker.check_text(text, line)
+    return [finding for finding in checker.found if finding.rule == "world-writable"]
 
 
 def _baked(name: str, shown: str, line: int) -> Finding:

@@ -9,6 +9,7 @@ from safe_triton.audit.deployment.container import Container
 from safe_triton.audit.deployment.container_rules import judge_container
 from safe_triton.audit.deployment.docker_run import PROGRAMS, read_docker_run
 from safe_triton.audit.deployment.images import release_of
+from safe_triton.audit.deployment.modes import judge_modes
 from safe_triton.audit.deployment.secrets import is_secret
 from safe_triton.audit.deployment.server_command import parse_server_command
 from safe_triton.audit.deployment.server_rules import NOWHERE, CommandContext, judge_server
@@ -21,6 +22,8 @@ MAX_NESTING = 6
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
 _SPLITTERS = frozenset({"eval", "ssh", "watch", "script"})
 _TERMINALS = frozenset({"tmux", "byobu", "screen"})
+_COMPOSERS = frozenset({"docker-compose", "podman-compose"})
+_INSIDE = frozenset({"exec", "run"})
 # Commands whose arguments only mention the server.
 _SPEAKING = (
     "echo printf which type hash whereis pkill killall pgrep ps grep egrep rg man ls cd rm cp mv mkdir ln chmod chown "
@@ -108,23 +111,21 @@ class ShellChecker:
         """
         if not words:
             return False
+        self.found += judge_modes(words, self.shown)
         for at, word in enumerate(words):
             # Make's recipes begin with @ where they are not to be shown.
             name = basename(word.text.lstrip("@") if at == 0 else word.text)
-            if name in PROGRAMS and at < 12:
-                box = read_docker_run([Word(name, word.line), *words[at + 1 :]])
+            if name in PROGRAMS | _COMPOSERS and at < 12:
+                rest = {one.text for one in words[at + 1 :]}
+                box = read_docker_run([Word(name, word.line), *words[at + 1 :]]) if name in PROGRAMS else None
                 if box is not None:
                     self.check_container(box, depth)
+                # Without an image it was cut off before that.
+                if box is not None or (name in PROGRAMS and "run" in rest and "compose" not in rest):
                     return True
-                rest = [one.text for one in words[at + 1 :]]
-                if "run" in rest and "compose" not in rest:
-                    # Cut off before its image.
-                    return True
-                if "exec" not in rest and "compose" not in rest:
+                if not rest & _INSIDE:
                     return False
             if is_server(word.text.lstrip("@")):
-                if at and basename(words[0].text) in _SPEAKERS:
-                    return False
                 self.check_server(words[at + 1 :], word.line)
                 return True
             if name in _SHELLS or name == "su":

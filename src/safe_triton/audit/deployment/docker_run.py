@@ -42,8 +42,6 @@ def read_docker_run(words: Sequence[Word]) -> Container | None:
     Args:
         words: the whole command, from ``docker`` on.
     """
-    if not words or basename(words[0].text) not in PROGRAMS:
-        return None
     at = 1
     while at < len(words) and (words[at].text.startswith("-") or words[at].text in _MANAGEMENT):
         at += 2 if words[at].text in _GLOBAL_WITH_VALUE else 1

@@ -130,8 +130,6 @@ def _read_pod(pod: Pod) -> None:
             box.name = box.name or name
             box.is_triton = name in {"triton", "model"}
             pod.containers.append(box)
-    if not pod.containers:
-        return
     first = pod.containers[0]
     for which in ("Network", "PID", "IPC"):
         if spec[f"host{which}"].is_true:
@@ -239,7 +237,7 @@ def _read_resources(box: Container, node: Node) -> None:
             box.gpus, box.gpus_line = "all", one.line
         elif one.name == "NVIDIA_VISIBLE_DEVICES" and one.value.lower() in {"none", "void"} and not counted:
             box.gpus = "none"
-    if any(limits[name].text == "0" for name in limits.fields if _GPU.search(name)) and not counted:
+    if any(value.text == "0" and _GPU.search(key) for key, value in limits.fields.items()) and not counted:
         box.gpus = "none"
 
 

@@ -34,10 +34,12 @@ class CommandContext:
     Args:
         release: container release of the image; empty: unknown.
         writable: folders that a container mounts writable.
+        is_program: whether a program starts it: what it computes holds options, a script's ``"$@"`` mostly nothing.
     """
 
     release: str = ""
     writable: tuple[str, ...] = ()
+    is_program: bool = False
 
 
 NOWHERE = CommandContext()
@@ -78,16 +80,26 @@ def _has_tls(command: ServerCommand) -> bool:
     return asked and all(command.last(name) for name in ("grpc-server-cert", "grpc-server-key"))
 
 
-def _exposure(command: ServerCommand, shown: str, _: CommandContext) -> Iterator[Finding]:
-    if _is_public(command, "grpc") and not _has_tls(command) and not _may_come(command, "grpc-use-ssl"):
-        line = _line_of(command, "grpc-use-ssl", "grpc-address")
+def _is_exposed(command: ServerCommand, context: CommandContext, api: str, *deciding: str) -> bool:
+    """Whether other machines reach an interface, as far as its options are written down."""
+    is_computed = context.is_program and command.is_open and not command.all(*deciding)
+    return _is_public(command, api) and not is_computed
+
+
+def _exposure(command: ServerCommand, shown: str, context: CommandContext) -> Iterator[Finding]:
+    deciding = "grpc-use-ssl", "grpc-address"
+    has_tls = _has_tls(command) or _may_come(command, "grpc-use-ssl")
+    if _is_exposed(command, context, "grpc", *deciding) and not has_tls:
+        line = _line_of(command, *deciding)
         yield _finding("no-tls", shown, line, "gRPC is reachable from other machines without TLS")
-    if _is_public(command, "http"):
-        line = _line_of(command, "http-address", "allow-http")
+    deciding = "http-address", "allow-http"
+    if _is_exposed(command, context, "http", *deciding):
+        line = _line_of(command, *deciding)
         text = "HTTP is reachable from other machines, in plain text: Triton's HTTP has no TLS"
         yield _finding("http-plaintext-exposed", shown, line, text)
-    if _is_public(command, "metrics"):
-        line = _line_of(command, "metrics-address", "allow-metrics")
+    deciding = "metrics-address", "allow-metrics"
+    if _is_exposed(command, context, "metrics", *deciding):
+        line = _line_of(command, *deciding)
         text = "the metrics, which name every model and its load, are reachable from other machines without a login"
         yield _finding("metrics-exposed", shown, line, text)
     for name in ("allow-sagemaker", "allow-vertex-ai"):

@@ -250,8 +250,9 @@ class _Reader:
         word = _Growing(self.line)
         while self.at < len(self.text):
             char = self.text[self.at]
-            if char == "(" and _ASSIGNMENT.fullmatch(word.text):
-                self._array(word)
+            if char == "(" and (assigned := _ASSIGNMENT.fullmatch(word.text)) is not None:
+                self._array(assigned[1], adds=bool(assigned[2]))
+                word.add("\0")
             elif char == "<" and (placeholder := _PLACEHOLDER.match(self.text, self.at)) is not None:
                 word.add(placeholder[0], is_dynamic=True)
                 self.at = placeholder.end()
@@ -303,9 +304,8 @@ class _Reader:
                 self._take(word, plain[0] if plain else char)
                 self.at += len(plain[0]) if plain else 1
 
-    def _array(self, word: _Growing) -> None:
+    def _array(self, name: str, *, adds: bool) -> None:
         """Read ``NAME=( … )`` behind its equals sign."""
-        found = _ASSIGNMENT.fullmatch(word.text)
         self.at += 1
         items: Value = []
         while self.at < len(self.text) and self.text[self.at] != ")" and len(items) < MAX_WORDS:
@@ -319,9 +319,7 @@ class _Reader:
             elif not self._is_continuation():
                 items += self._word()
         self.at += 1
-        if found is not None:
-            self._assign(found[1], items, adds=bool(found[2]), is_array=True)
-        word.add("\0")
+        self._assign(name, items, adds=adds, is_array=True)
 
     def _expansion(self, word: _Growing, *, is_quoted: bool) -> None:
         """Read ``$…`` or a back-quoted command."""

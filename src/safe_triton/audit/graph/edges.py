@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -147,18 +148,15 @@ def _components(targets: Mapping[str, list[str]]) -> list[list[str]]:
 def _circle(first: str, part: set[str], targets: Mapping[str, list[str]]) -> tuple[str, ...]:
     """The shortest way from a model back to itself inside its part."""
     came: dict[str, str] = {}
-    front = [first]
-    while front:
-        following = []
-        for node in front:
-            for target in targets.get(node, ()):
-                if target == first:
-                    path = [node]
-                    while path[-1] != first:
-                        path.append(came[path[-1]])
-                    return tuple(reversed(path))
-                if target in part and target not in came:
-                    came[target] = node
-                    following.append(target)
-        front = following
-    return (first,)
+    pending = collections.deque([first])
+    while True:  # a part of more than one model, or one that calls itself, always has a way back
+        node = pending.popleft()
+        for target in targets.get(node, ()):
+            if target == first:
+                path = [node]
+                while path[-1] != first:
+                    path.append(came[path[-1]])
+                return tuple(reversed(path))
+            if target in part and target not in came:
+                came[target] = node
+                pending.append(target)

@@ -53,15 +53,14 @@ def svg(graph: Graph) -> str:
 def _places(graph: Graph, names: list[str]) -> dict[str, tuple[int, int]]:
     """Upper left corners: a column to the right of every caller, as far as there is no circle."""
     column = dict.fromkeys(names, 0)
-    for _ in range(len(names)):
+    changed = True
+    while changed:  # ends: columns only grow, and none beyond the number of models
         changed = False
         for edge in graph.edges:
             wanted = column[edge.source] + 1
             if edge.source != edge.target and column[edge.target] < wanted < len(names):
                 column[edge.target] = wanted
                 changed = True
-        if not changed:
-            break
     order = {value: number for number, value in enumerate(sorted(set(column.values())))}
     used: dict[int, int] = {}
     places = {}

@@ -133,6 +133,9 @@ sklearn.metrics._regression: r2_score mean_squared_error mean_absolute_error roo
 sklearn.metrics._scorer: _passthrough_scorer
 sklearn.metrics.pairwise: rbf_kernel linear_kernel polynomial_kernel euclidean_distances cosine_similarity
 sklearn.decomposition._fastica: _logcosh _exp _cube
+_loss: CyHalfSquaredError CyAbsoluteError CyPinballLoss CyHuberLoss CyHalfPoissonLoss CyHalfGammaLoss CyHalfTweedieLoss
+_loss: CyHalfTweedieLossIdentity CyHalfBinomialLoss CyHalfMultinomialLoss CyExponentialLoss
+_loss: __pyx_unpickle_CyHalfMultinomialLoss
 scipy.sparse._csr: csr_matrix csr_array
 scipy.sparse._csc: csc_matrix csc_array
 scipy.sparse._coo: coo_matrix coo_array

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bz2
-import importlib.util
+import contextlib
 import lzma
 import posixpath
 import re
@@ -15,11 +15,19 @@ from typing import Any
 from safe_triton.audit.finding import Level
 from safe_triton.audit.modelfiles import tars, zips
 from safe_triton.audit.modelfiles.look import MAX_DEPTH, Look
-from safe_triton.audit.modelfiles.source import BytesSource, Source, SpooledSource
+from safe_triton.audit.modelfiles.source import PartSource, Source, SpooledSource
+
+zstd: Any = None
+with contextlib.suppress(ImportError):
+    from backports import zstd
 
 BOMB_RATIO = 100
 BOMB_BYTES = 8 << 20
 READ_BYTES = 1 << 18
+LZMA_HEADER_BYTES = 9
+
+_BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, MemoryError)
+_BROKEN += (zstd.ZstdError,) if zstd is not None else ()
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -76,8 +84,6 @@ def pieces(source: Source, make: Callable[[], Any], *, many: bool) -> Iterator[b
                 break
             # zlib hands back what it has not taken, the others keep it and say so.
             data = getattr(machine, "unconsumed_tail", b"")
-            if not data and not piece and getattr(machine, "needs_input", True):
-                break
             if not data and getattr(machine, "needs_input", len(piece) < READ_BYTES):
                 break
     raise EOFError
@@ -92,7 +98,7 @@ def unpack(source: Source, look: Look, name: str, make: Callable[[], Any], *, ma
             if result.size >= look.budget.unpacked_bytes:
                 look.find("archive-bomb", f"{name[:200]}{look.where}: unpacks to more than the budget left")
                 break
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, RuntimeError, MemoryError) as error:
+    except _BROKEN as error:
         if not result.size:
             return None
         reason = "is cut off" if isinstance(error, EOFError) else "does not unpack to its end"
@@ -113,14 +119,16 @@ PACKERS: tuple[tuple[bytes, str, Callable[[], Any]], ...] = (
     (b"\xfd7zXZ\x00", "xz", _xz),
     (b"\x5d\x00\x00", "lzma", _xz),
 )
+_SKIPPED = frozenset(bytes([number]) for number in range(0x50, 0x60))
+ZSTD = b"\x28\xb5\x2f\xfd"
 UNREADABLE = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (ZSTD, "a Zstandard file"),
+    (b"\x04\x22\x4d\x18", "an LZ4 file"),
     (b"MSCF\0\0\0\0", "a cabinet file"),
     (b"\0asm", "a WebAssembly module"),
 )
-LZ4 = b"\x04\x22\x4d\x18"
 
 
 def packer(source: Source) -> tuple[str, Callable[[], Any]] | None:
@@ -137,10 +145,10 @@ def packer(source: Source) -> tuple[str, Callable[[], Any]] | None:
                 return "zlib", zlib.decompressobj
         except zlib.error:
             return None
-    if head.startswith(LZ4) and importlib.util.find_spec("lz4") is not None:
-        from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-not-found,unused-ignore]
-
-        return "lz4", LZ4FrameDecompressor
+    # A frame that is skipped may stand in front of the first one.
+    is_skipped = head[:1] in _SKIPPED and head[1:4] == b"\x2a\x4d\x18"
+    if zstd is not None and (is_skipped or head.startswith(ZSTD)):
+        return "zstd", zstd.ZstdDecompressor
     return None
 
 
@@ -150,8 +158,6 @@ def check_unreadable(source: Source, look: Look) -> None:
     for magic, name in UNREADABLE:
         if head.startswith(magic):
             look.unexamined(name)
-    if head.startswith(LZ4) and importlib.util.find_spec("lz4") is None:
-        look.unexamined("an LZ4 file")
 
 
 def check_packed(source: Source, look: Look, examine: Callable[[Source, Look], None]) -> bool:
@@ -198,35 +204,31 @@ def open_member(member: zips.Member, look: Look) -> Source | None:
     makers: dict[int, Callable[[], Any]] = {
         8: lambda: zlib.decompressobj(-15),
         12: bz2.BZ2Decompressor,
+        14: lambda: _zipped_lzma(member.packed),
     }
-    if member.method == 14:
-        return _open_lzma(member, look)
+    if zstd is not None:
+        makers[93] = zstd.ZstdDecompressor
     if member.method not in makers:
         look.unexamined(f"member {member.name}, packed by method {member.method},")
         return None
     if look.budget.unpacked_bytes <= 0:
         look.unexamined("more unpacked bytes than are looked at")
         return None
-    inner = unpack(member.packed, look, f"member {member.name}", makers[member.method])
-    if inner is None and member.packed.size > 2:
+    packed = member.packed
+    if member.method == 14:
+        packed = PartSource(packed, LZMA_HEADER_BYTES, packed.size)
+    inner = unpack(packed, look, f"member {member.name}", makers[member.method])
+    if inner is None and packed.size > 2:
         look.unexamined(f"member {member.name} does not unpack and")
     return inner
 
 
-def _open_lzma(member: zips.Member, look: Look) -> Source | None:
-    """Return the content of a member packed by method 14, whose properties stand in front."""
-    head = member.packed.read(0, 9)
-    if len(head) < 9:
-        return None
-    try:
-        # The FORMAT_ALONE header is the five properties and a size; all ones: until the end mark.
-        machine = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=256 << 20)
-        machine.decompress(head[4:9] + b"\xff" * 8, 0)
-    except lzma.LZMAError:
-        look.unexamined(f"member {member.name} does not unpack and")
-        return None
-    rest = member.packed.read(9, min(member.packed.size, look.budget.unpacked_bytes))
-    return unpack(BytesSource(rest), look, f"member {member.name}", lambda: machine)
+def _zipped_lzma(packed: Source) -> lzma.LZMADecompressor:
+    """Return a decompressor for a member packed by method 14, whose properties stand in front."""
+    # The FORMAT_ALONE header is the five properties and a size; all ones: until the end mark.
+    machine = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=256 << 20)
+    machine.decompress(packed.read(4, LZMA_HEADER_BYTES - 4) + b"\xff" * 8, 0)
+    return machine
 
 
 def check_tar(source: Source, look: Look, examine: Callable[[Source, Look], None]) -> bool:

@@ -207,7 +207,7 @@ def unescaped(found: re.Match[bytes]) -> bytes:
     digits, octal, letter = found.groups()
     if digits or octal:
         return bytes([int(digits, 16) if digits else int(octal, 8) & 0xFF])
-    return {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"\n": b""}.get(letter, letter)
+    return {b"n": b"\n", b"t": b"\t", b"r": b"\r"}.get(letter, letter)
 
 
 def as_text(code: int, argument: Any) -> Any:
@@ -336,7 +336,12 @@ def _array_data(machine: Machine, wrapper: Made) -> None:
             {made: at for made, at in inner.imports.items() if made not in machine.walk.imports}
         )
         machine.walk.strange.extend(inner.strange)
+        machine.walk.nested.extend(inner.nested)
+        machine.walk.raw.extend(inner.raw)
+        machine.walk.is_cut |= inner.is_cut
         machine.walk.opcodes += inner.opcodes
+        if inner.problem:
+            machine.note(f"holds an array of objects that {inner.problem}")
         machine.cursor.seek(inner.end)
         return
     if item_bytes is None or not isinstance(shape, tuple) or not all(isinstance(size, int) for size in shape):
@@ -453,32 +458,24 @@ HANDLERS: dict[int, Any] = {
     0x63: _global,
     0x64: _dict,
     0x65: _above_mark,
-    0x67: _get,
-    0x68: _get,
+    **dict.fromkeys((0x67, 0x68, 0x6A), _get),
     0x69: _inst,
-    0x6A: _get,
     0x6C: _collect,
     0x6F: _obj,
-    0x70: _put,
-    0x71: _put,
-    0x72: _put,
+    **dict.fromkeys((0x70, 0x71, 0x72), _put),
     0x73: _setitem,
     0x74: _long_tuple,
     0x75: _setitems,
     0x29: lambda machine, _argument: machine.push(()),
     0x7D: lambda machine, _argument: machine.push({}),
     0x49: lambda machine, argument: machine.push(_integer(argument)),
-    0x4A: lambda machine, argument: machine.push(argument),
-    0x4B: lambda machine, argument: machine.push(argument),
-    0x4D: lambda machine, argument: machine.push(argument),
+    **dict.fromkeys((0x4A, 0x4B, 0x4D), lambda machine, argument: machine.push(argument)),
     0x8A: lambda machine, argument: machine.push(
         int.from_bytes(argument, "little", signed=True) if isinstance(argument, bytes) else UNKNOWN
     ),
     0x80: _proto,
     0x81: _reduce,
-    0x82: _extension,
-    0x83: _extension,
-    0x84: _extension,
+    **dict.fromkeys((0x82, 0x83, 0x84), _extension),
     0x85: _tuple(1),
     0x86: _tuple(2),
     0x87: _tuple(3),

@@ -64,16 +64,17 @@ def is_on(value: Any) -> bool:
     return str(value).strip().lower() in {"true", "1", "yes", "on"}
 
 
-def _objects(value: Any) -> Iterator[dict[Any, Any]]:
+def _objects(value: dict[Any, Any] | list[Any]) -> Iterator[dict[Any, Any]]:
     """Yield the objects of a JSON value, as many as are looked at."""
-    pending, count = [value], 0
+    pending: list[dict[Any, Any] | list[Any]] = [value]
+    count = 0
     while pending and count < MAX_VALUES:
         top = pending.pop()
         count += 1
         if isinstance(top, dict):
             yield top
             pending.extend(inner for inner in top.values() if isinstance(inner, dict | list))
-        elif isinstance(top, list):
+        else:
             pending.extend(inner for inner in top if isinstance(inner, dict | list))
 
 

@@ -143,9 +143,7 @@ def kind(source: Source) -> str:
     if not head or head[0] not in {0x08, 0x0A, 0x12}:
         return ""
     try:
-        first = next(wire.fields(source), None)
-        if first is None:
-            return ""
+        first = next(wire.fields(source))
         if first.number == 1 and first.wire == BYTES:
             return "graph" if _is_node(source, first) else ""
         for count, field in enumerate(wire.fields(source)):
@@ -206,8 +204,6 @@ def check_graph(source: Source, look: Look, found: str) -> None:
 
 def check_text_graph(data: bytes, look: Look) -> None:
     """Report such operators in a graph that is written as text."""
-    if b"node" not in data and b"graph_def" not in data:
-        return
     for found in _TEXT_OP.finditer(data):
         operator = found.group(1).decode("ascii")
         if operator in UNSAFE:

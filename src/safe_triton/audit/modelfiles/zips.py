@@ -174,7 +174,7 @@ def unlisted_member(source: Source, place: int, look: Look) -> Iterator[Member]:
     name_size, extra_size = struct.unpack("<HH", head[26:30])
     name = source.read(place + 30, name_size)
     start = place + 30 + name_size + extra_size
-    if method not in {0, 8, 12, 14} or not name or start > source.size:
+    if method not in {0, 8, 12, 14, 93} or not name or start > source.size:
         return
     look.find("model-file-malformed", f"member {text(name)}{look.where} stands in no directory")
     size = packed_size if packed_size not in {0, 0xFFFFFFFF} else source.size - start

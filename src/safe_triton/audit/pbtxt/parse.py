@@ -223,7 +223,7 @@ def _judge(config: Config, fault: TreeError | None) -> None:
         if fault is not None:
             _note_broken(config, str(fault), fault.offset)
         else:
-            _note_refusal(config, str(error), after_unknown=has_unknown)
+            _note_refusal(config, str(error))
         return
     except (RecursionError, ValueError) as error:
         _note_broken(config, f"it cannot be read: {type(error).__name__}", 0)
@@ -332,7 +332,7 @@ def _note_unknown(config: Config) -> bool:
     return bool(unknown)
 
 
-def _note_refusal(config: Config, text: str, *, after_unknown: bool) -> None:
+def _note_refusal(config: Config, text: str) -> None:
     """Report what the definition says, at the place that it names."""
     match = _PLACE.match(text)
     line, column = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -340,8 +340,6 @@ def _note_refusal(config: Config, text: str, *, after_unknown: bool) -> None:
     said = " ".join((match[3] if match else text).removeprefix(f"'{source}': ").split())
     config.is_broken = True
     rule = "config-unknown-field" if "has no field named" in said else "config-parse-error"
-    if after_unknown and rule == "config-unknown-field":
-        return
     fix = _nearest_value(config, said)
     config.findings.append(Finding(rule=rule, path=config.path, message=said[:300], line=line, column=column, fix=fix))
 

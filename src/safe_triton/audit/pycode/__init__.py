@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from safe_triton.audit.pycode.analysis import check_python
-from safe_triton.audit.pycode.facts import BlsCall, PythonFacts
+from safe_triton.audit.pycode.facts import BlsCall, PythonFacts, Started
 
-__all__ = ["BlsCall", "PythonFacts", "check_python"]
+__all__ = ["BlsCall", "PythonFacts", "Started", "check_python"]

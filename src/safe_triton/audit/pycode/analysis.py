@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safe_triton.audit.finding import Finding, Level
 from safe_triton.audit.pycode import judge, models
-from safe_triton.audit.pycode.facts import BlsCall, PythonFacts
+from safe_triton.audit.pycode.facts import BlsCall, PythonFacts, Started
 from safe_triton.audit.pycode.interpret import Interpreter
 from safe_triton.audit.pycode.modules import MAX_MODULES, Finder, Module, SourceError, parse, read
 from safe_triton.audit.pycode.scopes import Scope
@@ -40,6 +40,7 @@ class Analysis:
     parameters: Mapping[str, str] = field(default_factory=dict)
     findings: dict[tuple[str, str, int], Finding] = field(default_factory=dict)
     bls: dict[tuple[str | None, object, int, str], BlsCall] = field(default_factory=dict)
+    started: dict[Started, None] = field(default_factory=dict)
     modules: dict[str, Module] = field(default_factory=dict)
     steps: int = 0
     code_depth: int = 0
@@ -82,22 +83,25 @@ class Analysis:
         return os.path.normpath(os.path.join(os.path.dirname(self.shown), relative))
 
     def load(self, path: Path) -> Module | None:
-        """Return a file of the repository, executed; nothing when it cannot be read."""
-        key = str(path)
-        known = self.modules.get(key)
-        if known is not None:
-            return known
-        shown = self.shown_of(path)
-        if len(self.modules) >= MAX_MODULES:
-            self.find("py-unexamined", shown, 0, f"imports more than {MAX_MODULES} files: not all of them were read")
+        """Return a file of the repository, executed; nothing when there are too many."""
+        known = self.modules.get(str(path))
+        if known is None and len(self.modules) >= MAX_MODULES:
+            text = f"imports more than {MAX_MODULES} files: not all of them were read"
+            self.find("py-unexamined", self.shown_of(path), 0, text)
             return None
+        return known or self.execute(path)
+
+    def execute(self, path: Path) -> Module:
+        """Read and execute a file; one that cannot be read is an empty module, and a finding."""
+        shown, data = self.shown_of(path), b""
         try:
-            tree = parse(read(path))
+            data = read(path)
+            tree = parse(data)
         except SourceError as error:
             self.find(error.rule, shown, error.line, str(error))
             tree = ast.Module([], [])
-        module = Module(path, shown, tree)
-        self.modules[key] = module
+        module = Module(path, shown, tree, source=data)
+        self.modules[str(path)] = module
         self.run.block(tree.body, Scope(module, module.names))
         module.is_done = True
         return module
@@ -114,8 +118,8 @@ class Analysis:
                 column=node.col_offset + 1,
             )  # fmt: skip
 
-    def check_raised(self, node: ast.Call, module: Module) -> None:
-        """Judge an exception that is made of another one's text: the backend sends it on."""
+    def check_raised(self, node: ast.Raise, module: Module) -> None:
+        """Judge an exception that is raised again or made of another one's text: the backend sends it on."""
         self.find(
             "py-error-leak",
             module.shown,
@@ -159,9 +163,7 @@ class Analysis:
 
     def look(self) -> None:
         """Execute the entry module, then every function as something may call it."""
-        module = self.load(self.entry)
-        if module is None:
-            return
+        module = self.execute(self.entry)
         # Twice: the first time round not every attribute of an instance is known yet.
         for _ in range(2):
             for info in self.run.functions:
@@ -224,7 +226,8 @@ def check_python(entry: Path, shown: str, repository: Path, parameters: Mapping[
         parameters: of the model's configuration, which say what its code calls often enough.
 
     Returns:
-        Findings and the calls of other models; a file that cannot be read or is too large gives a finding.
+        Findings, the calls of other models and the servers that it starts; a file that cannot be read or is too large
+        gives a finding.
 
     Does not cover:
         Installed packages, code that another model's process runs, and what only a running program decides: a name
@@ -240,4 +243,4 @@ def check_python(entry: Path, shown: str, repository: Path, parameters: Mapping[
     except Exception as error:  # noqa: BLE001  # a crash on hostile code is a finding, never a pass
         analysis.find("py-unexamined", shown, 0, f"the examination failed ({type(error).__name__}): not fully examined")
     ordered = sorted(analysis.findings.values(), key=lambda found: (found.path, found.line, found.rule))
-    return PythonFacts(findings=tuple(ordered), bls_calls=tuple(analysis.bls.values()))
+    return PythonFacts(findings=tuple(ordered), bls_calls=tuple(analysis.bls.values()), started=tuple(analysis.started))

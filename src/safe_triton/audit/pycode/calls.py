@@ -99,13 +99,16 @@ def absorb(
         return
     given = [*arguments, *keywords.values()]
     entries = [entry for value in arguments for entry in value.entries] if node.func.attr == "update" else []
-    if not entries and not any(value != UNKNOWN for value in given):
-        return
     items = base.items
+    if items is None and not entries and not any(value != UNKNOWN for value in given):
+        return
     if items is not None and node.func.attr in {"append", "add", "insert", "appendleft"}:
-        items = (*items, *given[-1:])[:MAX_ITEMS]
+        place = arguments[0].constant if node.func.attr == "insert" and arguments else len(items)
+        at = place if isinstance(place, int) else len(items)
+        items = (*items[:at], *given[-1:], *items[at:])[:MAX_ITEMS]
     elif items is not None:
-        items = (*items, *(item for value in given for item in value.items or ()))[:MAX_ITEMS]
+        inside = [value.items if value.items is not None else (expressions.element(value),) for value in given]
+        items = (*items, *(item for more in inside for item in more))[:MAX_ITEMS]
     more = (*base.entries, *entries, *keywords.items())[-MAX_ITEMS:]
     changed = replace(join([base, derived(*given)]), items=items, entries=more)
     run.assign(node.func.value, changed, scope)
@@ -176,7 +179,7 @@ def handed_on(  # one return for each of Python's ways
     if names & {"builtins.exec", "builtins.eval"}:
         return run_text(run, first, scope)
     if names & _HIGHER or method in {"submit", "map", "run_in_executor", "apply", "apply_async", "call_soon"}:
-        return higher(run, arguments, keywords)
+        return higher(run, node, function, arguments, keywords, scope)
     if names & _WRAPPING and arguments:
         return first
     if "builtins.setattr" in names and len(arguments) == 3:
@@ -192,25 +195,39 @@ def handed_on(  # one return for each of Python's ways
     return None
 
 
+def _reduced(run: Interpreter, node: ast.Call, function: Value, values: list[Value], scope: Scope) -> Value:
+    """Apply a function of two arguments from left to right: ``reduce(getattr, ["path", "os"], os)``."""
+    result, *rest = values or [UNKNOWN]
+    for value in rest:
+        run.analysis.spend()
+        found = indirect(run, node, function, UNKNOWN, "", [result, value], {}, scope)
+        result = results.result_of(run, function, UNKNOWN, "", [result, value], {}) if found is None else found
+    return result
+
+
 def _getter(run: Interpreter, node: ast.Call, kind: str, arguments: list[Value], scope: Scope) -> Value:
     """Apply operator's getters, whose own arguments were bound when they were made."""
-    wanted = arguments[0] if arguments else UNKNOWN
-    target = arguments[-1] if arguments else UNKNOWN
-    result = UNKNOWN
-    for text in wanted.texts():
-        found = target
-        for part in text.split("."):
-            found = (
-                expressions.item_of(run, found, Value(constants=(part,)), scope)
-                if "item" in kind
-                else expressions.attribute_of(run, found, part)
-            )
-        result = join([result, found])
-    if "methodcaller" in kind and result.names:
-        inner = arguments[1:-1]
+    *wanted, target = arguments or [UNKNOWN]
+    if "methodcaller" in kind:
+        method, *inner = wanted or [UNKNOWN]
+        result = join(expressions.attribute_of(run, target, text) for text in method.texts())
         run.analysis.check_call(node, result, target, "", inner, {}, scope)
         return derived(*arguments, names=frozenset(f"{name}()" for name in result.names))
-    return result
+    found = [_reached(run, target, each, scope, is_item="item" in kind) for each in wanted]
+    return found[0] if len(found) == 1 else replace(derived(*found), items=tuple(found))
+
+
+def _reached(run: Interpreter, target: Value, wanted: Value, scope: Scope, *, is_item: bool) -> Value:
+    """Return an item, or an attribute by its dotted name."""
+    if is_item:
+        return expressions.item_of(run, target, wanted, scope)
+    found: list[Value] = []
+    for text in wanted.texts():
+        at = target
+        for part in text.split("."):
+            at = expressions.attribute_of(run, at, part)
+        found.append(at)
+    return join(found)
 
 
 def imported(run: Interpreter, name: str, scope: Scope) -> Value:
@@ -221,8 +238,17 @@ def imported(run: Interpreter, name: str, scope: Scope) -> Value:
     return named(canonical(name + ".").rstrip("."))
 
 
-def higher(run: Interpreter, arguments: list[Value], keywords: dict[str, Value]) -> Value:
+def higher(
+    run: Interpreter,
+    node: ast.Call,
+    function: Value,
+    arguments: list[Value],
+    keywords: dict[str, Value],
+    scope: Scope,
+) -> Value:
     """Return what a function gives that calls the function among its arguments."""
+    if "functools.reduce" in function.names and len(arguments) > 1 and arguments[1].items is not None:
+        return _reduced(run, node, arguments[0], [*arguments[2:3], *arguments[1].items], scope)
     if len(arguments) == 2 and arguments[1].items is not None:
         for name in arguments[0].names:
             folded = [fold.function(name, [item]) for item in arguments[1].items]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safe_triton.audit.pycode import calls, fold, results
 from safe_triton.audit.pycode.sinks import canonical, rule_of
-from safe_triton.audit.pycode.value import MAX_ITEMS, UNKNOWN, Value, constant, derived, join, named
+from safe_triton.audit.pycode.value import HOLE, MAX_ITEMS, UNKNOWN, Value, constant, derived, join, named, sketched
 
 if TYPE_CHECKING:
     from safe_triton.audit.pycode.interpret import Interpreter
@@ -55,6 +55,9 @@ def combine(operator: str, left: Value, right: Value) -> Value:
     """Return what an operation gives."""
     if operator == "Div" and any(name.startswith("pathlib.Path") for name in left.names | right.names):
         return results.join_path([left, right], names=frozenset({"pathlib.Path()"}))
+    if operator == "Add" and (left.items is not None or right.items is not None):
+        parts = [side.items if side.items is not None else (side.flags(),) for side in (left, right)]
+        return replace(derived(left, right), items=(*parts[0], *parts[1])[:MAX_ITEMS])
     folded = fold.binary(operator, left, right)
     if folded is not None:
         return replace(
@@ -66,12 +69,9 @@ def combine(operator: str, left: Value, right: Value) -> Value:
         )
     result = derived(left, right)
     if operator == "Add":
-        begins = left.text or left.prefix
-        result = replace(result, prefix=begins if isinstance(begins, str) else "")
-        if left.items is not None or right.items is not None:
-            result = replace(result, items=(*(left.items or ()), *(right.items or ()))[:MAX_ITEMS])
+        result = replace(result, sketch=sketched([left, right]))
     elif operator == "Mod" and isinstance(left.text, str):
-        result = replace(result, prefix=left.text.partition("%")[0])
+        result = replace(result, sketch=fold.PERCENT.sub(HOLE, left.text))
     elif operator == "BitOr":
         result = replace(result, entries=(*left.entries, *right.entries)[:MAX_ITEMS])
     return result
@@ -95,7 +95,7 @@ def attribute_of(run: Interpreter, base: Value, name: str) -> Value:
         else:
             names.add(canonical(f"{origin}.{name}"))
     if name in {"parent", "parents"} and any(origin.startswith("pathlib.") for origin in base.names):
-        return replace(base, constants=(), prefix="")
+        return replace(base, constants=(), sketch="")
     keeps = Value(
         names=frozenset(names),
         is_request=base.is_request and name not in _MEASURES,
@@ -236,7 +236,8 @@ def _slice(run: Interpreter, node: ast.Slice, base: Value, scope: Scope) -> Valu
         if folded is not None:
             return folded
     if base.items is not None:
-        return replace(base.parts(), items=base.items, names=frozenset())
+        known = all(bound is None or isinstance(bound, int) for bound in bounds) and bounds[2] != 0
+        return replace(base.parts(), items=base.items[slice(*bounds)] if known else base.items, names=frozenset())
     return derived(base)
 
 
@@ -254,22 +255,15 @@ def _binary(run: Interpreter, node: ast.BinOp, scope: Scope) -> Value:
 
 
 def _joined(run: Interpreter, node: ast.JoinedStr, scope: Scope) -> Value:
-    values: list[Value] = []
-    prefix, known = "", True
-    for part in node.values:
-        value = evaluate(run, part.value, scope) if isinstance(part, ast.FormattedValue) else evaluate(run, part, scope)
-        values.append(value)
-        text = value.constant
-        known = known and isinstance(text, str | int) and getattr(part, "format_spec", None) is None
-        if known:
-            prefix += str(text)
-        elif not any(value is not earlier for earlier in values):
-            prefix = value.prefix
-    result = derived(*values)
-    if known:
-        return replace(result, constants=(prefix,))
-    first = values[0] if values else UNKNOWN
-    return replace(result, prefix=prefix or first.prefix)
+    values = [evaluate(run, part, scope) for part in node.values]
+    plain = [
+        value if getattr(part, "format_spec", None) is None else UNKNOWN
+        for part, value in zip(node.values, values, strict=True)
+    ]
+    whole = sketched(plain)
+    if all(len(value.constants) == 1 for value in plain):
+        return replace(derived(*values), constants=(whole,))
+    return replace(derived(*values), sketch=whole)
 
 
 def _boolean(run: Interpreter, node: ast.BoolOp, scope: Scope) -> Value:

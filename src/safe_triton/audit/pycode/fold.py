@@ -7,6 +7,7 @@ import binascii
 import codecs
 import contextlib
 import operator as operators
+import re
 import string
 import zlib
 from collections.abc import Callable
@@ -82,8 +83,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "builtins.reversed": lambda text: text[::-1],
     "builtins.bytes": lambda value, *rest: bytes(value, *rest) if not isinstance(value, int) else MISSING,
     "builtins.bytearray": lambda value, *rest: bytes(value, *rest) if not isinstance(value, int) else MISSING,
-    "string.ascii_lowercase": lambda: string.ascii_lowercase,
+    "operator.add": operators.add,
+    "operator.concat": operators.add,
 }
+PERCENT = re.compile(r"%(?:\([^)]*\))?[-+ #0-9.*]*[A-Za-z]")
+BRACES = re.compile(r"\{[^{}]*\}")
+"""What a format puts something else in place of."""
+
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "Sub": operators.sub,
     "BitXor": operators.xor,
@@ -106,8 +112,6 @@ def plain(value: Value) -> Any:
 
 def lifted(result: Any) -> Value | None:
     """Return a constant as a value again, when it is small and plain."""
-    if isinstance(result, bytearray):
-        result = bytes(result)
     if isinstance(result, str | bytes) and len(result) > MAX_TEXT:
         return None
     if isinstance(result, list | tuple):
@@ -157,7 +161,7 @@ def binary(operator: str, left: Value, right: Value) -> Value | None:
     first, second = plain(left), plain(right)
     if first is MISSING or second is MISSING:
         return None
-    if operator == "Add" and isinstance(first, str | bytes | list | int) and type(first) is type(second):
+    if operator == "Add" and isinstance(first, str | bytes | int) and type(first) is type(second):
         return attempt(operators.add, first, second)
     if operator == "Mod" and isinstance(first, str):
         # A digit or a star may be a width.

@@ -88,8 +88,6 @@ class Interpreter:
             self.set_attribute(base, target.attr, value)
         elif isinstance(target, ast.Subscript):
             self.assign_item(target, value, scope)
-        elif isinstance(target, ast.Starred):
-            self.assign(target.value, value, scope)
 
     def set_attribute(self, base: Value, name: str, value: Value) -> None:
         """Bind an attribute of an instance or a class."""
@@ -187,11 +185,8 @@ class Interpreter:
         if receiver is not None and info.own_class and not info.is_static:
             arguments = [receiver, *arguments]
         key = (tuple(arguments), tuple(sorted(keywords.items(), key=lambda item: item[0])))
-        try:
-            if key in info.variants:
-                return info.variants[key]
-        except TypeError:  # an unhashable constant
-            return derived(*arguments, *keywords.values())
+        if key in info.variants:
+            return info.variants[key]
         if len(info.variants) >= MAX_VARIANTS:
             arguments = [argument.flags() for argument in arguments]
             key = (tuple(arguments), ())
@@ -406,9 +401,12 @@ def _global(_run: Interpreter, node: ast.Global | ast.Nonlocal, scope: Scope) ->
 
 
 def _raise(run: Interpreter, node: ast.Raise, scope: Scope) -> None:
-    raised = run.evaluate(node.exc, scope)
-    if raised.is_error and isinstance(node.exc, ast.Call):
-        run.analysis.check_raised(node.exc, scope.module)
+    raised = [run.evaluate(node.exc, scope)]
+    if isinstance(node.exc, ast.Call):
+        # What a class of the repository does with its arguments is its own affair; mostly it keeps them.
+        raised += (run.evaluate(part, scope) for part in (*node.exc.args, *(each.value for each in node.exc.keywords)))
+    if any(value.is_error for value in raised):
+        run.analysis.check_raised(node, scope.module)
     run.evaluate(node.cause, scope)
 
 
@@ -468,6 +466,4 @@ STATEMENTS: dict[type[ast.stmt], Callable[[Interpreter, Any, Scope], None]] = {
     ast.Match: _match,
 }
 # except*: since Python 3.11.
-_GROUP = getattr(ast, "TryStar", None)
-if _GROUP is not None:
-    STATEMENTS[_GROUP] = _try
+STATEMENTS |= {group: _try for group in (getattr(ast, "TryStar", None),) if group is not None}

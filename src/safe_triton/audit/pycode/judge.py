@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safe_triton.audit.finding import Level
 from safe_triton.audit.pycode import paths, search_path
 from safe_triton.audit.pycode.facts import BlsCall
+from safe_triton.audit.pycode.launch import note_started
 from safe_triton.audit.pycode.sinks import (
     CODE,
     EXACT,
@@ -140,8 +141,8 @@ def check_name(analysis: Analysis, call: Call, name: str) -> None:
     if rule == IMPORT:
         check_dynamic_import(analysis, call, name)
         return
-    if name == "yaml.YAML" and "unsafe" not in (call.argument(-1, "typ") or UNKNOWN).texts():
-        return
+    if rule == SHELL:
+        note_started(analysis, call, name)
     reached = rule in _BY_REQUEST and call.is_reached() and not (rule == SHELL and is_only_fed(call))
     words = {
         SHELL: "starts a program",

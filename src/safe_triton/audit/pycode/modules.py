@@ -44,6 +44,8 @@ class Module:
     names: dict[str, Value] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)  # modules whose names were all imported
     is_done: bool = False
+    source: bytes = b""
+    options: dict[str, list[int]] | None = None  # of commands, with the lines that write them
 
 
 def read(path: Path) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safe_triton.audit.pycode import fold
 from safe_triton.audit.pycode.sinks import rule_of
-from safe_triton.audit.pycode.value import UNKNOWN, Value, derived, join
+from safe_triton.audit.pycode.value import HOLE, MAX_ITEMS, UNKNOWN, Value, begins, constant, derived, join, sketched
 
 if TYPE_CHECKING:
     from safe_triton.audit.pycode.interpret import Interpreter
@@ -26,6 +27,9 @@ _PATHS = frozenset(
      "os.path.realpath", "os.path.normpath", "os.path.dirname", "os.path.expanduser", "os.path.expandvars"}
 )  # fmt: skip
 _PATH_METHODS = frozenset({"resolve", "absolute", "expanduser", "as_posix", "with_suffix", "with_name"})
+MAX_WORDS_CHARS = 8192
+"""A longer text is not split into words: no command line is."""
+
 _PATH_RESULT = frozenset({"pathlib.Path()"})
 _ERROR_TEXTS = ("traceback.format", "sys.exc_info", "traceback.TracebackException", "sys.exception")
 
@@ -49,11 +53,33 @@ def result_of(
     made = derived(*everything, names=frozenset(f"{name}()" for name in names if not name.startswith("<")))
     if inlined:
         return join([*inlined, *([made] if names else [])])
+    sketch = _partly_known(function, base, method, arguments, made)
+    if sketch is not None:
+        return sketch
     if method == "format" and base.text:
-        return replace(made, prefix=base.text.partition("{")[0])
+        return replace(made, sketch=fold.BRACES.sub(HOLE, base.text))
     if any(name.startswith("builtins.") and rule_of(name) is not None for name in names):
         return derived(*everything)
     return made
+
+
+def _partly_known(function: Value, base: Value, method: str, arguments: list[Value], made: Value) -> Value | None:
+    """Return what joins and splits texts of which parts are known, as command lines are made."""
+    if method == "join" and base.text is not None and arguments and arguments[0].items:
+        parts = [part for item in arguments[0].items for part in (base, item)]
+        return replace(made, sketch=sketched(parts[1:]))
+    is_shell = "shlex.split" in function.names
+    if not is_shell and (method != "split" or arguments):
+        return None
+    text = (arguments[0] if is_shell and arguments else base).likely
+    if text is None or len(text) > MAX_WORDS_CHARS:
+        return None
+    try:
+        words = shlex.split(text) if is_shell else text.split()
+    except ValueError:  # a quote that does not close
+        return None
+    items = [replace(made, names=frozenset(), sketch=word) if HOLE in word else constant(word) for word in words]
+    return replace(made, names=frozenset(), items=tuple(items[:MAX_ITEMS]))
 
 
 def hand_on(run: Interpreter, arguments: list[Value], keywords: dict[str, Value], base: Value) -> tuple[Value, ...]:
@@ -104,8 +130,15 @@ def of_builtins(function: Value, base: Value, arguments: list[Value], keywords: 
         return fold.function("builtins.len", arguments) or Value(is_measure=any(a.is_request for a in arguments))
     if names & _SEQUENCES and arguments:
         return arguments[0]
+    if "builtins.zip" in names and arguments and all(value.items is not None for value in arguments):
+        rows = zip(*(value.items or () for value in arguments), strict=False)
+        return replace(derived(*arguments), items=tuple(Value(items=row) for row in rows))
     if "builtins.dict" in names:
         known = [entry for value in arguments for entry in value.entries]
+        pairs = [item.items for value in arguments for item in value.items or () if item.items is not None]
+        known += (
+            (pair[0].constant if len(pair[0].constants) == 1 else None, pair[1]) for pair in pairs if len(pair) == 2
+        )
         flags = derived(*arguments, *keywords.values(), base.flags())
         return replace(flags, entries=(*known, *keywords.items()))
     if any(name.startswith(_ERROR_TEXTS) for name in names):
@@ -126,7 +159,7 @@ def of_paths(function: Value, base: Value, method: str, arguments: list[Value]) 
         constants = kept.constants or (arguments[0].constants if len(arguments) == 1 else ())
         return replace(kept, names=path_names, constants=constants)
     if names & {"pathlib.Path.cwd", "pathlib.Path.home"}:
-        return Value(prefix="~" if "pathlib.Path.home" in names else "", names=_PATH_RESULT)
+        return Value(sketch=begins("~" if "pathlib.Path.home" in names else ""), names=_PATH_RESULT)
     if method in _PATH_METHODS and any(name.startswith("pathlib.") for name in base.names):
         return base
     if any(name.startswith("tempfile.") for name in names):
@@ -149,14 +182,12 @@ def join_path(parts: list[Value], names: frozenset[str] = frozenset()) -> Value:
         else:
             prefix = f"{prefix}/{text or part.prefix}" if prefix and (text or part.prefix) and known else prefix
             known = known and bool(text)
-            if ".." in text.replace("\\", "/").split("/") and not own:
-                prefix = prefix or text
     if own:
         ups = sum(
             text.replace("\\", "/").split("/").count("..") for part in parts for text in (*part.texts(), part.prefix)
         )
-        return replace(flags, is_own=True, prefix="../" * ups)
-    return replace(flags, prefix=prefix, constants=(prefix,) if known and prefix else (), is_own=own)
+        return replace(flags, is_own=True, sketch=begins("../" * ups))
+    return replace(flags, sketch=begins(prefix), constants=(prefix,) if known and prefix else (), is_own=own)
 
 
 def folded(

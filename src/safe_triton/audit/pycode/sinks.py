@@ -101,7 +101,8 @@ EXACT: dict[str, str] = {
             trace.Trace().runctx types.FunctionType types.CodeType types.LambdaType logging.config.listen
             sympy.sympify sympy.S sympy.parsing.sympy_parser.parse_expr sympy.parse_expr sympy.core.sympify.sympify
             numexpr.evaluate numexpr.re_evaluate pandas.eval pandas.DataFrame().eval pandas.DataFrame().query
-            asteval.Interpreter simpleeval.simple_eval numpy.f2py.compile numpy.testing.rundocs numpy.safe_eval
+            asteval.Interpreter asteval.Interpreter()
+            asteval.Interpreter().eval simpleeval.simple_eval numpy.f2py.compile numpy.testing.rundocs numpy.safe_eval
             numpy.lib.utils.safe_eval doctest.debug_src doctest.DocTestRunner().run pydoc.pipepager
             torch.jit.CompilationUnit IPython.get_ipython().run_cell IPython.embed js2py.eval_js
             py_mini_racer.MiniRacer().eval execjs.eval RestrictedPython.compile_restricted idlelib.run.Executive
@@ -268,7 +269,8 @@ ONLY_WITH_REQUEST_DATA = frozenset(
         """dis.dis jinja2.Template jinja2.Environment().from_string jinja2.environment.Template
             mako.template.Template tornado.template.Template sympy.sympify sympy.S
             sympy.parsing.sympy_parser.parse_expr sympy.parse_expr sympy.core.sympify.sympify numexpr.evaluate
-            pandas.eval pandas.DataFrame().eval pandas.DataFrame().query asteval.Interpreter simpleeval.simple_eval
+            pandas.eval pandas.DataFrame().eval pandas.DataFrame().query asteval.Interpreter asteval.Interpreter()
+            asteval.Interpreter().eval simpleeval.simple_eval
             socket.getaddrinfo socket.gethostbyname importlib.util.find_spec pkgutil.get_loader pkgutil.find_loader
             inspect.currentframe copyreg.__newobj__ RestrictedPython.compile_restricted keras.layers.deserialize
             urllib.request.Request numpy.ctypeslib.as_array spacy.load torch.jit.load

@@ -10,6 +10,8 @@ MAX_NAMES = 12
 MAX_CONSTANTS = 8
 MAX_ITEMS = 128
 MAX_TEXT = 1 << 16
+HOLE = "${_}"
+"""A part of a text that is not known, as a shell would write it."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Value:
         entries: of a dictionary that is written out; of a partial, its keywords.
         functions: keys of functions of the repository.
         classes: keys of classes of the repository, of which it is an instance or which it is.
-        prefix: how its text begins, where only that is known.
+        sketch: its text with ``HOLE`` for each part that is not known; empty where nothing of it is.
         is_request: data of a request, or computed from them.
         is_measure: a size, shape or type of request data.
         is_error: the text of an exception.
@@ -37,7 +39,7 @@ class Value:
     entries: tuple[tuple[Any, Value], ...] = ()
     functions: frozenset[int] = frozenset()
     classes: frozenset[int] = frozenset()
-    prefix: str = ""
+    sketch: str = ""
     is_request: bool = False
     is_measure: bool = False
     is_error: bool = False
@@ -54,6 +56,17 @@ class Value:
         """The only constant when it is a text."""
         only = self.constant
         return only if isinstance(only, str) else None
+
+    @property
+    def prefix(self) -> str:
+        """How its text begins, where only that is known."""
+        return self.sketch.partition(HOLE)[0]
+
+    @property
+    def likely(self) -> str | None:
+        """The longest text that it may be, with ``HOLE`` for what is not known: all branches taken."""
+        known = [*self.texts(), *(str(item) for item in self.constants if isinstance(item, int | float))]
+        return max([*known, self.sketch] if self.sketch else known, key=len, default=None)
 
     def texts(self) -> list[str]:
         """All constants that are texts; bytes are read as Latin-1."""
@@ -101,6 +114,18 @@ def constant(value: Any) -> Value:
     return Value(constants=(value,))
 
 
+def begins(prefix: str) -> str:
+    """Return the sketch of a text of which only the beginning is known."""
+    return prefix + HOLE if prefix else ""
+
+
+def sketched(parts: Iterable[Value]) -> str:
+    """Return the sketch of texts behind one another; empty where no part is known."""
+    found = [part.likely for part in parts]
+    whole = "".join(HOLE if text is None else text for text in found)
+    return whole if any(found) and len(whole) <= MAX_TEXT else ""
+
+
 def same(left: Any, right: Any) -> bool:
     """Compare constants with their types: 1 is not True."""
     return type(left) is type(right) and bool(left == right)
@@ -118,25 +143,33 @@ def join(values: Iterable[Value]) -> Value:
         for item in value.constants:
             if not any(same(item, known) for known in constants):
                 constants.append(item)
-    listed = [value for value in found if value.items is not None]
     entries = [entry for value in found for entry in value.entries]
-    first = listed[0].items if listed else None
-    if len(listed) > 1 and first is not None:
-        first = tuple(item for value in listed for item in value.items or ())[:MAX_ITEMS]
     return Value(
         names=frozenset(sorted(frozenset().union(*(value.names for value in found)))[:MAX_NAMES]),
         constants=tuple(constants[:MAX_CONSTANTS]),
-        items=first,
+        items=_listed([value.items for value in found if value.items is not None]),
         entries=tuple(entries[:MAX_ITEMS]),
         functions=frozenset(sorted(frozenset().union(*(value.functions for value in found)))[:MAX_NAMES]),
         classes=frozenset(sorted(frozenset().union(*(value.classes for value in found)))[:MAX_NAMES]),
-        prefix=next((value.prefix for value in found if value.prefix), ""),
+        sketch=max((value.sketch for value in found), key=len),
         is_request=any(value.is_request for value in found),
         is_measure=any(value.is_measure for value in found),
         is_error=any(value.is_error for value in found),
         is_own=any(value.is_own for value in found),
         is_scratch=any(value.is_scratch for value in found),
     )
+
+
+def _listed(lists: list[tuple[Value, ...]]) -> tuple[Value, ...] | None:
+    """Return the items of any of some lists: what they begin with alike once, and the rest of each."""
+    if not lists:
+        return None
+    alike = 0
+    for items in zip(*lists, strict=False):
+        if any(item is not items[0] for item in items):
+            break
+        alike += 1
+    return tuple([*lists[0][:alike], *(item for items in lists for item in items[alike:])][:MAX_ITEMS])
 
 
 def derived(*values: Value, names: frozenset[str] = frozenset()) -> Value:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from safe_triton.audit.finding import Level
-from safe_triton.audit.rule import Example, Rule
+from safe_triton.audit.rule import Example, Rule, numbered_rule
 
 BANDIT = "https://bandit.readthedocs.io/en/latest/plugins/index.html"
 BACKEND = "https://github.com/triton-inference-server/python_backend"
@@ -34,39 +36,14 @@ def _model(line: str, imports: str = "import os") -> Example:
     )
 
 
-def _rule(
-    number: int,
-    name: str,
-    what: str,
-    why: str,
-    fix: str,
-    *,
-    bad: Example,
-    good: Example,
-    level: Level = Level.WARNING,
-    cwe: str = "",
-    owasp: str = "A08:2021",
-    reference: str = BANDIT,
-) -> Rule:
-    return Rule(
-        name=name,
-        code=f"ST5{number:02}",
-        level=level,
-        what=what,
-        why=why,
-        fix=fix,
-        cwe=cwe,
-        owasp=owasp,
-        reference=reference,
-        bad=bad,
-        good=good,
-    )
+_rule = partial(numbered_rule, 5, owasp="A08:2021", reference=BANDIT)
 
 
 RULES: tuple[Rule, ...] = (
     _rule(
         1,
         "py-shell-exec",
+        Level.WARNING,
         "A model starts a program; an error where request data are part of the command.",
         "Whoever may send a request chooses what runs, with the server's privileges.",
         "Call a library instead of a program; if there is none, grant processes to this model in safe-triton.toml and "
@@ -79,6 +56,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         2,
         "py-dynamic-code",
+        Level.WARNING,
         "A model runs text as code; an error where request data are part of the text.",
         "eval, exec and their relatives give the sender of a request the whole process.",
         "Parse data with json.loads or ast.literal_eval; choose functions from a fixed dictionary.",
@@ -90,6 +68,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         3,
         "py-unsafe-deserialize",
+        Level.WARNING,
         "A model loads data in a format that runs code while it loads; an error where request data are loaded.",
         "A pickle is a program: loading it runs what its author wrote.",
         "Use safetensors, np.load(..., allow_pickle=False), torch.load(..., weights_only=True), yaml.safe_load, JSON.",
@@ -100,6 +79,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         4,
         "py-trust-remote-code",
+        Level.WARNING,
         "A model lets files that come with a downloaded model bring Python that runs here.",
         "Whoever can change the model on the hub runs code in the server.",
         "Leave trust_remote_code out; vendor the class into the repository and pin the revision.",
@@ -113,6 +93,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         5,
         "py-file-access",
+        Level.WARNING,
         "A model reads outside its own folder, writes a file, or lets request data choose a path.",
         "Other models' weights, secrets and code lie beside the model; a write changes what runs next.",
         "Put what the model needs into its version folder; write to the scratch folder that safe-triton.toml grants.",
@@ -124,6 +105,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         6,
         "py-network-access",
+        Level.WARNING,
         "A model reaches the network.",
         "Request data can leave, and whatever answers decides what the model does.",
         "Fetch what is needed before deployment; else grant the network with a reason in safe-triton.toml.",
@@ -135,6 +117,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         7,
         "py-dynamic-import",
+        Level.WARNING,
         "A model imports a module by a name that only the running code knows, or from outside its folder.",
         "What is imported runs; a look at the source cannot say what that will be.",
         "Write import statements; choose between imported modules with a dictionary.",
@@ -145,6 +128,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         8,
         "py-native-code",
+        Level.WARNING,
         "A model loads or calls native code by itself.",
         "Native code passes every check that Python makes, and a fault ends the process.",
         "Use a package that wraps the library, built and scanned with the image.",
@@ -155,6 +139,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         9,
         "py-pip-install",
+        Level.WARNING,
         "A model installs packages while it runs.",
         "What is served depends on what a package index holds at that minute, and its installers run code.",
         "Install from a lock file with hashes when the image is built.",
@@ -165,12 +150,12 @@ RULES: tuple[Rule, ...] = (
     _rule(
         10,
         "py-no-input-validation",
+        Level.INFO,
         "A model's execute compares no size, shape or value of a request with a bound.",
         "config.pbtxt fixes neither the lengths of BYTES nor the values; one large or strange request takes the memory "
         "or fails its whole batch.",
         "Derive the class from safe_triton.SafeTritonPythonModel, or end the file with "
         "TritonPythonModel = protect(TritonPythonModel, limits=Limits(...)).",
-        level=Level.INFO,
         bad=_file(
             "import triton_python_backend_utils as pb_utils\n\n\n"
             "class TritonPythonModel:\n"
@@ -190,10 +175,10 @@ RULES: tuple[Rule, ...] = (
     _rule(
         11,
         "py-error-leak",
-        "A model sends the text of an exception to the client.",
+        Level.INFO,
+        "A model sends the text of an exception to the client, or raises it again in one of its own.",
         "Exceptions name paths, versions and data of other requests.",
         'Log the exception, answer pb_utils.TritonError("request failed"); the SDK does so under an id.',
-        level=Level.INFO,
         bad=_file(
             "import triton_python_backend_utils as pb_utils\n\n\n"
             "def answer(request):\n"
@@ -217,10 +202,10 @@ RULES: tuple[Rule, ...] = (
     _rule(
         12,
         "py-syntax-error",
+        Level.ERROR,
         "A model's Python cannot be parsed.",
         "The stub fails to import it, so the model does not load; and nothing in it could be checked.",
         "Fix the line; `python -m py_compile model.py` says the same.",
-        level=Level.ERROR,
         bad=_file("print 'hello'\n"),
         good=_file("print('hello')\n"),
         owasp="",
@@ -229,6 +214,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         13,
         "py-unexamined",
+        Level.WARNING,
         "A model's Python is too large or too deep to be looked at, or cannot be read.",
         "What was not looked at is not known to be harmless.",
         "Split the file, or make it readable for whoever runs the check.",

@@ -13,13 +13,30 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from safe_triton.audit.modelfiles.check import check_bytes
+from safe_triton.audit.modelfiles.look import Budget, Look
+from safe_triton.audit.modelfiles.source import BytesSource
+
 SYSTEM_0 = b"cos\nsystem\n(S'id'\ntR."
 SYSTEM_2 = b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R."
 SYSTEM_4 = b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02id\x85R."
+
+
+def look_at(data: bytes, name: str = "m.bin", **budget: int) -> set[tuple[str, str]]:
+    """Look at bytes in memory, with a smaller budget where one is given; return rules and messages."""
+    look = Look(path=Path("/nonexistent") / name, shown=name, budget=Budget(**budget))
+    check_bytes(BytesSource(data), look)
+    return {(found.rule, found.message) for found in look.findings}
+
+
+def says(found: set[tuple[str, str]], rule: str, words: str) -> bool:
+    """Tell whether a finding of a rule holds some words."""
+    return any(name == rule and words in message for name, message in found)
 
 
 class Call:
@@ -216,3 +233,11 @@ def safetensors(header: dict[str, Any], data: bytes) -> bytes:
 def elf() -> bytes:
     """Return the beginning of a library."""
     return b"\x7fELF\x02\x01\x01" + bytes(57)
+
+
+def nested(pack: Callable[[dict[str, bytes]], bytes], depth: int) -> bytes:
+    """Return archives inside one another."""
+    data = b"text"
+    for _ in range(depth):
+        data = pack({"a": data})
+    return data

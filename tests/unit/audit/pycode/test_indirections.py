@@ -33,6 +33,38 @@ INITIALIZE = (
     ("easy_install", "os.system('easy_install x')", "py-pip-install"),
     ("nemo", "import nemo.collections.asr as a\na.models.ASRModel.restore_from('/m.nemo')", "py-unsafe-deserialize"),
     ("subclass", "import pickle\nclass U(pickle.Unpickler): pass\nU(open('m', 'rb')).load()", "py-unsafe-deserialize"),
+    ("reduced", "import functools\nfunctools.reduce(getattr, ['path', 'os', 'system'], os)('id')", "py-shell-exec"),
+    (
+        "reduced from a text",
+        "import functools as f\nf.reduce(getattr, 'path.os'.split('.'), os).popen('id')",
+        "py-shell-exec",
+    ),
+    (
+        "reduced by a lambda",
+        "import functools as f\nf.reduce(lambda o, n: getattr(o, n), ('system',), os)('a')",
+        "py-shell-exec",
+    ),
+    (
+        "reduced by items",
+        "import functools as f, operator as o\nf.reduce(o.getitem, [], os).system('a')",
+        "py-shell-exec",
+    ),
+    (
+        "reduced letters",
+        "import functools as f, operator as o\ngetattr(os, f.reduce(o.add, ['sys', 'tem']))('a')",
+        "py-shell-exec",
+    ),
+    (
+        "getter of several",
+        "import operator\na, b = operator.attrgetter('getcwd', 'path.os.popen')(os)\nb('id')",
+        "py-shell-exec",
+    ),
+    ("getter of items", "import operator\noperator.itemgetter('system')(vars(os))('id')", "py-shell-exec"),
+    ("getter without a name", "import operator\noperator.attrgetter()\nos.system('id')", "py-shell-exec"),
+    ("caller", "import operator\noperator.methodcaller('system', 'id')(os)", "py-shell-exec"),
+    ("dictionary of pairs", "dict([('a', os.system), (len('b'), print)])['a']('id')", "py-shell-exec"),
+    ("dictionary of columns", "dict(zip(['a', 'b'], [os.system, print]))['a']('id')", "py-shell-exec"),
+    ("inserted", "f = [os.getcwd]\nf.insert(0, os.system)\nf[0]('id')", "py-shell-exec"),
     (
         "file two up",
         "from pathlib import Path\n(Path(__file__).parent / '..' / '..' / 'x').read_text()",
@@ -44,8 +76,33 @@ EXECUTE = (
     ("keras", "import keras\nkeras.models.load_model(x[0])", "py-unsafe-deserialize"),
     ("scripted model", "import torch\ntorch.jit.load(io.BytesIO(x[0]))", "py-unsafe-deserialize"),
     ("error raised again", "try:\n    pass\nexcept Exception as e:\n    raise RuntimeError(f'{e}')", "py-error-leak"),
+    (
+        "own error",
+        "class Bad(Exception): pass\ntry:\n    pass\nexcept OSError as e:\n    raise Bad(e)",
+        "py-error-leak",
+    ),
+    (
+        "own error by name",
+        "class Bad(Exception): pass\ntry:\n    pass\nexcept OSError as e:\n    raise Bad(why=e)",
+        "py-error-leak",
+    ),
+    (
+        "error made before",
+        "try:\n    pass\nexcept OSError as e:\n    error = ValueError(repr(e))\n    raise error",
+        "py-error-leak",
+    ),
+    ("error as it is", "try:\n    pass\nexcept OSError as e:\n    raise e", "py-error-leak"),
+    ("asteval", "import asteval\nasteval.Interpreter()(x[0])", "py-dynamic-code"),
 )
 GOOD = (
+    ("error of one's own", "try:\n    pass\nexcept OSError:\n    raise ValueError('failed') from None"),
+    ("error let through", "try:\n    pass\nexcept OSError:\n    raise"),
+    ("error meant for the client", "try:\n    pass\nexcept pb_utils.TritonModelException as e:\n    raise e"),
+    (
+        "reduced",
+        "import functools, operator\nfunctools.reduce(operator.mul, [1, 2])\nfunctools.reduce(getattr, ['a', 'b'], self)",
+    ),
+    ("getter", "import operator\nsorted([], key=operator.attrgetter('size', 'name'))\noperator.itemgetter(0)([1])"),
     ("own folder", "sys.path.append(os.path.join(os.path.dirname(__file__), 'lib'))"),
     ("model's folder", "sys.path.append(os.path.join(os.path.dirname(__file__), '..'))"),
     ("path read", "print(sys.path)"),
