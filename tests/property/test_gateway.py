@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from safe_triton.errors import ServerNotFoundError
 from safe_triton.gateway import VALIDATED, compile_gateway
-from safe_triton.gateway.access import ALL_MODELS
+from safe_triton.gateway.access import ALL_MODELS, FILTER
 from safe_triton.gateway.certificates import make_dev_certificates
 from safe_triton.policyfile import GatewayPolicy
 from safe_triton.policyfile.gateway_tables import VERBS
@@ -123,22 +123,52 @@ def compiled(policy: GatewayPolicy, served: list[str]) -> dict[str, str]:
     return dict(compile_gateway(policy, models=served, keys=keys, folder="/FOLDER", admin_secret="s%20").texts)
 
 
+def may_call(policy: GatewayPolicy, caller: str, verb: str, model: str) -> bool:
+    """Whether some role of a caller is for this, in some version at least."""
+    if caller == "-":
+        held = [policy.anonymous.role] if policy.anonymous else []
+    else:
+        held = list(policy.identities[caller].roles)
+    roles = [policy.roles[name] for name in held]
+    return any(verb in role.verbs and {model, ALL_MODELS} & set(role.models) for role in roles)
+
+
+def named_in(route: dict[str, Any]) -> set[str]:
+    """Whoever a route's rules name."""
+    rules = route["typed_per_filter_config"][FILTER]["rbac"]["rules"]
+    assert rules["action"] == "ALLOW"
+    names: set[str] = set()
+    for rule in rules["policies"].values():
+        (principal,) = rule["principals"]
+        match = principal["header"]["string_match"]
+        names |= {match["exact"]} if "exact" in match else set(plain(match).split("|"))
+    return names
+
+
+def plain(match: dict[str, Any]) -> str:
+    """The names of a list of them, without what quotes their signs."""
+    return str(match["safe_regex"]["regex"]).replace("\\", "")
+
+
 class TestCompiled:
     """Whatever a policy says, the files are JSON, the same twice, and hold no key."""
 
-    @settings(deadline=None)
+    @settings(max_examples=40)
     @given(policies())
     def test_files(self, found: tuple[GatewayPolicy, list[str]]) -> None:
-        """Every role that is held is a rule, and nobody is in a rule that does not have the role."""
+        """Whoever has a role for a model and a verb is in the rules of their route, and nobody else is."""
         policy, served = found
         texts = compiled(policy, served)
         assert texts == compiled(policy, list(reversed(served)))
         (resource,) = json.loads(texts["rds.json"])["resources"]
         (host,) = resource["virtual_hosts"]
-        rules = host["typed_per_filter_config"]["envoy.filters.http.rbac"]["rbac"]["rules"]
-        assert rules["action"] == "ALLOW"
-        held = {role for identity in policy.identities.values() for role in identity.roles}
-        assert rules["policies"].keys() == held | {policy.anonymous.role if policy.anonymous else ""}
+        tree = host["matcher"]["matcher_tree"]["prefix_match_map"]["map"]
+        routes = {row["name"]: row for lead in tree.values() for row in lead["action"]["typed_config"]["routes"]}
+        for model in served:
+            for verb, method in (("infer", "POST"), ("metadata", "GET")):
+                callers = {name for name in (*policy.identities, "-") if may_call(policy, name, verb, model)}
+                route = routes.get(f"http {method} {verb} {model}")
+                assert (named_in(route) if route else set()) == callers
         clusters = [row["name"] for row in json.loads(texts["cds.json"])["resources"]]
         assert len(set(clusters)) == len(clusters)
         for name in served:
@@ -149,7 +179,7 @@ class TestCompiled:
 class TestEnvoy:
     """``envoy --mode validate`` takes every generated configuration."""
 
-    @settings(phases=[Phase.generate], max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(phases=[Phase.generate], max_examples=4)
     @given(policies())
     def test_takes_it(self, found: tuple[GatewayPolicy, list[str]]) -> None:
         """Of whatever policy."""

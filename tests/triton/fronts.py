@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
+from safe_triton.errors import ServerNotFoundError
 from safe_triton.gateway.certificates import make_dev_certificates
 from safe_triton.policyfile import load_policy
 from safe_triton.policyfile.gateway_tables import Upstream
 from safe_triton.server.envoy import Envoy
-from safe_triton.server.envoy_binary import check_config, locate_envoy
+from safe_triton.server.envoy_binary import EnvoyInstallation, check_config, locate_envoy
 from safe_triton.server.gateway_files import plan_gateway
 
 WAIT_S = 60.0
@@ -59,8 +61,12 @@ class Front:
 
     def connect(self, client: str = "", context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
         """A connection over TLS that speaks HTTP/1.1."""
-        bare = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
+        bare = self.connect_bare()
         return (context or self.context(client)).wrap_socket(bare, server_hostname="localhost")
+
+    def connect_bare(self) -> socket.socket:
+        """A connection that has said nothing."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
 
     def raw(self, text: str | bytes, client: str = "", *, is_whole: bool = False) -> str:
         """Send bytes as they are; return one answer, or all that comes at once."""
@@ -95,6 +101,21 @@ class Front:
         answer = self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + body, client)
         return int(answer.split(" ", 2)[1]) if answer else 0, answer
 
+    def http2(self, fields: Sequence[tuple[str, str]]) -> bytes:
+        """One request over HTTP/2 with fields in that order, as they are; all that comes until its end, or the last."""
+        block = b"".join(b"\0" + _literal(name) + _literal(value) for name, value in fields)
+        context = self.context()
+        context.set_alpn_protocols(["h2"])
+        with self.connect(context=context) as connection:
+            found = b""
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b"") + _frame(1, 5, 1, block))
+                while chunk := connection.recv(65536):
+                    found += chunk
+                    if _is_ended(found):
+                        break
+            return found
+
     def call(
         self,
         method: str,
@@ -124,6 +145,42 @@ def call(
         return "OK", "", asked(message, metadata=metadata, timeout=WAIT_S, **options)
     except grpc.RpcError as error:
         return error.code().name, str(error.details()), b""
+
+
+def text(value: str) -> bytes:
+    """A text of a message behind its length."""
+    return bytes([len(value)]) + value.encode()
+
+
+def varint(number: int) -> bytes:
+    """A number as messages have it: seven bits a byte."""
+    found = b""
+    while number > 127:
+        found, number = found + bytes([number % 128 | 128]), number >> 7
+    return found + bytes([number])
+
+
+def _literal(text: str) -> bytes:
+    """A text of HTTP/2's headers, behind its length."""
+    length = len(text)
+    head = bytes([length]) if length < 127 else b"\x7f" + varint(length - 127)
+    return head + text.encode("latin-1")
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def _is_ended(found: bytes) -> bool:
+    """Whether the frames so far end the first stream, or the connection."""
+    at = 0
+    while at + 9 <= len(found):
+        kind, flags = found[at + 3], found[at + 4]
+        if kind in (3, 7) or (kind in (0, 1) and flags & 1 and found[at + 8] == 1):  # a reset, a farewell, an end
+            return True
+        at += 9 + int.from_bytes(found[at : at + 3], "big")
+    return False
 
 
 def _is_answer(found: bytes) -> bool:
@@ -175,7 +232,7 @@ def front(
         secret=secret,
         ports=(found.port, found.metrics_port),
     )
-    installation = locate_envoy()
+    installation = needed_envoy()
     check_config(installation, plan.static)
     output = os.open(folder / "envoy.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     envoy = Envoy(installation, files, output=output, grants=plan.grants)
@@ -186,6 +243,14 @@ def front(
     finally:
         envoy.stop()
         os.close(output)
+
+
+def needed_envoy() -> EnvoyInstallation:
+    """The Envoy of this environment; without one, the test is skipped."""
+    try:
+        return locate_envoy()
+    except ServerNotFoundError:
+        pytest.skip("needs Envoy: the extra [gateway]")
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -22,6 +22,7 @@ from tritonclient import grpc
 from safe_triton.cli.keys import digest
 from safe_triton.gateway.certificates import make_dev_certificates
 from tests.chaos.harness import REPOSITORY, Served, served
+from tests.triton.fronts import needed_envoy
 
 BODY = json.dumps({"inputs": [{"name": "X", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}).encode()
 WAIT_S = 90.0
@@ -196,6 +197,7 @@ def wait_until(what: Callable[[], bool], site: Site) -> None:
 @contextlib.contextmanager
 def behind_gateway(folder: Path, models: Sequence[str] = ("steady", "steady_sdk")) -> Iterator[Site]:
     """Serve some of the models of the chaos tests behind the gateway."""
+    needed_envoy()
     for name in models:
         shutil.copytree(REPOSITORY / name, folder / "models" / name)
     keys = folder / "keys"

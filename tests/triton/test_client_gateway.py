@@ -18,9 +18,7 @@ from safe_triton.errors import (
     ClientTimeoutError,
     SafeTritonError,
     ServerFailedError,
-    ServerNotFoundError,
 )
-from safe_triton.server.envoy_binary import locate_envoy
 from tests.triton.clients import asker, texts
 from tests.triton.gateways import Site, behind_gateway, wait_until
 
@@ -35,10 +33,6 @@ variants = pytest.mark.parametrize("variant", ["grpc sync", "grpc async", "http 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server behind the gateway, with a model that can be made to fail."""
-    try:
-        locate_envoy()
-    except ServerNotFoundError:
-        pytest.skip("needs Envoy: the extra [gateway]")
     with behind_gateway(tmp_path_factory.mktemp("gateway"), ("steady", "steady_sdk", "victim")) as found:
         yield found
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from safe_triton.errors import ServerNotFoundError
 from safe_triton.policyfile.gateway_tables import Upstream
 from safe_triton.server import TritonServer
-from safe_triton.server.envoy_binary import locate_envoy
-from tests.triton.fronts import Front, call, front, wait_until
+from tests.triton.fronts import Front, call, front, text, varint, wait_until
 from tests.triton.test_client import MODEL_REPOSITORY
 
 pytestmark = [pytest.mark.triton, pytest.mark.attack]
@@ -51,14 +50,6 @@ BODY = json.dumps(PIXELS).encode()
 OTHER = "json_order"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _envoy() -> None:
-    try:
-        locate_envoy()
-    except ServerNotFoundError:
-        pytest.skip("needs Envoy: the extra [gateway]")
-
-
 @pytest.fixture(scope="module")
 def server(triton_server: Any) -> TritonServer:
     """The server of the example models, which other tests share."""
@@ -87,11 +78,6 @@ def infer(name: str = "digits", version: str = "", *, rows: int = 1) -> bytes:
 def metadata(name: str, version: str = "") -> bytes:
     """A ModelMetadata."""
     return bytes(pb.ModelMetadataRequest(name=name, version=version).SerializeToString())
-
-
-def text(value: str) -> bytes:
-    """A text of a message behind its length."""
-    return bytes([len(value)]) + value.encode()
 
 
 class TestPaths:
@@ -124,6 +110,12 @@ class TestPaths:
             f"//v2/models/{OTHER}",
             f"/v2/./models/{OTHER}",
             f"/v2/models/{OTHER}?/v2/models/digits",
+            f"/v2/models/{OTHER}?x=/../digits",
+            f"/v2/models/digits%3f/../{OTHER}",
+            f"/v2/models/digits/versions/1/../../../{OTHER}",
+            f"/v2/models/{OTHER.upper()}",
+            f"/v2/models/digits{OTHER}",
+            "/v2/models/digit",
             f"/v2/models/%6a{OTHER[1:]}",
             f"/V2/models/{OTHER}",
             f"/v2/models/{OTHER}/",
@@ -155,6 +147,59 @@ class TestPaths:
         for path in (f"/v2/models/{OTHER}", f"/v2/models/digits/../{OTHER}", f"http://localhost/v2/models/{OTHER}"):
             status, answer = gateway.ask("GET", path, identity="root")
             assert (status, f'"name":"{OTHER}"' in answer) == (200, True), path
+
+    def test_a_query(self, gateway: Front) -> None:
+        """Triton reads none: a path is the same with and without one, and hides nothing behind it."""
+        for path in ("digits?x=1", "digits/versions/1?", f"digits?/../../models/{OTHER}/config"):
+            status, answer = gateway.ask("GET", f"/v2/models/{path}", identity="reader")
+            assert (status, '"name":"digits"' in answer) == (200, True), path
+        assert gateway.ask("GET", f"/v2?/v2/models/{OTHER}", identity="reader")[0] == 200
+        assert gateway.ask("POST", "/v2/models/digits/infer?x", identity="reader", body=BODY)[0] == 200
+        assert gateway.ask("GET", "/v2/models/digits/versions/2?/versions/1", identity="slow")[0] == 403
+
+    def test_what_is_said(self, gateway: Front) -> None:
+        """A refusal is JSON, as Triton's own are, with a reason."""
+        for path, identity, status, words in (
+            ("/v2/models/none", "root", 404, "no such model"),
+            ("/v2/nothing", "root", 403, "access denied"),
+            (f"/v2/models/{OTHER}", "reader", 403, "access denied"),
+            ("/v2", "", 401, "authentication failed"),
+        ):
+            found, answer = gateway.ask("GET", path, identity=identity)
+            assert (found, words in json.loads(answer.partition("\r\n\r\n")[2])["error"]) == (status, True), answer
+
+    def test_over_http2(self, gateway: Front) -> None:
+        """No second path, no second caller, and nothing before or behind its place."""
+        credential = ("authorization", gateway.credential("reader"))
+        usual = (":method", "GET"), (":scheme", "https"), (":authority", "localhost")
+        path, other = (":path", "/v2/models/digits"), (":path", f"/v2/models/{OTHER}")
+        assert b'"name":"digits"' in gateway.http2([*usual, path, credential])
+        root = ("authorization", gateway.credential("root"))
+        assert OTHER.encode() in gateway.http2([*usual, other, root])
+        refused = (
+            [*usual, other, credential],
+            [*usual, path, other, credential],
+            [*usual, other, path, credential],
+            [*usual, path, credential, other],
+            [*usual, (":path", f"/v2/models/digits/../{OTHER}"), credential],
+            [*usual, (":path", f"https://localhost/v2/models/{OTHER}"), credential],
+            [*usual, (":path", f"/v2/models/{OTHER}#"), credential],
+            [*usual, (":path", f"/v2/models/{OTHER}\0"), credential],
+            [*usual, path, (":Path", f"/v2/models/{OTHER}"), credential],
+            [*usual, path, credential, ("x-safe-triton-model", OTHER), ("x-safe-triton-cluster", f"http-{OTHER}")],
+            [*usual, other, ("x-safe-triton-identity", "root")],
+            [*usual, other, credential, root],
+        )
+        with ThreadPoolExecutor(len(refused)) as pool:  # a connection is closed a second after its mistake
+            for fields, found in zip(refused, pool.map(gateway.http2, refused), strict=True):
+                assert f'"name":"{OTHER}"'.encode() not in found, fields
+
+    def test_two_callers(self, gateway: Front) -> None:
+        """Who shows two keys is the first of them, or nobody; not whichever may do more."""
+        lines = "".join(f"authorization: {gateway.credential(name)}\r\n" for name in ("reader", "root"))
+        for path, statuses in ((OTHER, ("401", "403")), ("digits", ("200", "401"))):
+            answer = gateway.raw(f"GET /v2/models/{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lines}\r\n")
+            assert answer.split(" ", 2)[1] in statuses, answer
 
     @pytest.mark.parametrize(
         ("method", "path"),
@@ -283,6 +328,38 @@ class TestMessages:
         answer = gateway.ask("POST", path, identity="reader", body=frame, headers=headers)[1]
         assert "cannot be reached" not in answer
         assert "digits" in answer
+
+    @pytest.mark.parametrize(
+        ("packed", "code"),
+        [
+            ([varint(1 << 62)], "INVALID_ARGUMENT"),
+            ([varint(1 << 32) * 2], "INVALID_ARGUMENT"),
+            ([varint(1 << 32), varint(1 << 32)], "INVALID_ARGUMENT"),
+            ([varint((1 << 64) - 1)], "INVALID_ARGUMENT"),
+            ([varint(1 << 53)], "INVALID_ARGUMENT"),
+            ([b"\x80" * 600 + b"\x01"], "INVALID_ARGUMENT"),
+            ([b"\x81\x80\x00" + varint(64)], "OK"),
+            ([varint(0) + varint(64)], "INVALID_ARGUMENT"),
+            ([b"", b"\x80\x00", varint(64)], "INVALID_ARGUMENT"),
+            ([varint(1), varint(64)], "OK"),
+        ],
+        ids=lambda part: part if isinstance(part, str) else b" ".join(part).hex()[:24],
+    )
+    def test_a_shape_that_is_none(self, gateway: Front, packed: list[bytes], code: str) -> None:
+        """What 64 bits cannot count ends a model's process, no rows fail a whole batch; however it is cut and written."""
+        tensor = b"\x0a" + text("PIXELS") + b"\x12" + text("FP32")
+        tensor += b"".join(b"\x1a" + varint(len(part)) + part for part in packed)
+        head = b"\x0a" + text("digits") + b"\x2a" + varint(len(tensor)) + tensor
+        message = head + b"\x3a" + varint(256) + bytes(256)
+        found, why, _ = gateway.call("ModelInfer", message, identity="reader")
+        assert found == code
+        assert ("a shape names " in why) is (code != "OK")
+
+    def test_a_shape_of_single_numbers(self, gateway: Front) -> None:
+        """No encoder writes it; a tensor with a field that has no length could hide a shape."""
+        tensor = b"\x0a" + text("PIXELS") + b"\x12" + text("FP32") + b"\x18" + varint(1 << 62)
+        message = b"\x0a" + text("digits") + b"\x2a" + varint(len(tensor)) + tensor
+        assert gateway.call("ModelInfer", message, identity="reader")[0] == "INVALID_ARGUMENT"
 
     def test_two_messages(self, gateway: Front) -> None:
         """A call with one answer has one message: the second would be read by nobody here."""

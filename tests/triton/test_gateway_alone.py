@@ -6,7 +6,6 @@ import base64
 import http.server
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,8 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_triton.errors import SafeTritonError
-from safe_triton.server.envoy_binary import locate_envoy
+from tests.triton.fronts import needed_envoy
 
 PROGRAM = str(Path(sys.executable).with_name("safe-triton"))
 KEY = "0123456789abcdef" * 4
@@ -131,10 +129,7 @@ class Running:
 
 @pytest.fixture
 def running(tmp_path: Path, upstream: int) -> Iterator[Running]:
-    try:
-        locate_envoy()
-    except SafeTritonError as error:
-        pytest.skip(f"needs Envoy: {error.message}")
+    needed_envoy()
     found = Running(tmp_path, upstream)
     try:
         found.wait(lambda: found.status() == 200, "ready")
@@ -195,8 +190,7 @@ def test_what_does_not_start(tmp_path: Path, policy: str, words: str) -> None:
 
 def test_nothing_is_left(tmp_path: Path, upstream: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The private folder goes with the command."""
-    if shutil.which("envoy", path=str(Path(sys.executable).parent)) is None:
-        pytest.skip("needs Envoy")
+    needed_envoy()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))
     (tmp_path / "t").mkdir()
     found = Running(tmp_path, upstream)

@@ -22,9 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from safe_triton.errors import ServerNotFoundError
 from safe_triton.policyfile.gateway_tables import Upstream
-from safe_triton.server.envoy_binary import locate_envoy
 from tests.triton.fronts import Behind, Front, free_port, front, recorder, wait_until, write_private
 
 pytestmark = [pytest.mark.triton, pytest.mark.attack]
@@ -128,14 +126,6 @@ def write_clients(folder: Path) -> None:
     write("client-yesterday", authority, -day)
     write("client-stranger", stranger, day)
     write("client-other", authority, day, name_of="mallory")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _envoy() -> None:
-    try:
-        locate_envoy()
-    except ServerNotFoundError:
-        pytest.skip("needs Envoy: the extra [gateway]")
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_triton.errors import ServerNotFoundError
 from safe_triton.policyfile.gateway_tables import Upstream
-from safe_triton.server.envoy_binary import locate_envoy
 from tests.triton.fronts import SERVICE, Front, front, recorder, wait_until
 
 pytestmark = [pytest.mark.triton, pytest.mark.attack]
@@ -43,10 +41,6 @@ def held_bytes(gateway: Front) -> int:
 
 def test_bodies_that_were_begun(tmp_path: Path) -> None:
     """Many long ones are all begun and then sent: they are cut, not kept until the machine has no more memory."""
-    try:
-        locate_envoy()
-    except ServerNotFoundError:
-        pytest.skip("needs Envoy: the extra [gateway]")
     with recorder() as behind, ExitStack() as stack:
         upstream = Upstream(
             address="127.0.0.1", http_port=behind.port, grpc_port=behind.port, health_port=0, metrics_port=0

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from safe_triton.errors import ServerNotFoundError
 from safe_triton.policyfile.gateway_tables import Upstream
-from safe_triton.server.envoy_binary import locate_envoy
 from tests.triton.fronts import Behind, Front, front, recorder
 
 pytestmark = [pytest.mark.triton, pytest.mark.attack]
@@ -38,10 +36,6 @@ HUGE = 1 << 28
 @pytest.fixture(scope="module")
 def behind() -> Iterator[Behind]:
     """What stands for Triton: it keeps what reaches it."""
-    try:
-        locate_envoy()
-    except ServerNotFoundError:
-        pytest.skip("needs Envoy: the extra [gateway]")
     with recorder() as found:
         yield found
 
@@ -116,6 +110,16 @@ def test_in_chunks(gateway: Front, behind: Behind) -> None:
     assert len(behind.seen) == before
 
 
+@pytest.mark.parametrize("shape", ["[0, 8]", "[ -0,8]", "[\n0\t, 8, 4]", "[0.0,1]"])
+def test_a_batch_of_no_rows(gateway: Front, behind: Behind, shape: str) -> None:
+    """Triton takes it for a shape without a batch, and the data for rows: everybody in the same batch would fail."""
+    before = len(behind.seen)
+    status, answer = send(gateway, request("SHAPE", []).replace(b'"SHAPE"', shape.encode()))
+    assert status == 400
+    assert "a shape names a batch of no rows" in answer
+    assert len(behind.seen) == before
+
+
 DEEP = {
     "lists": b"[" * 200_000,
     "objects": b'{"a":' * 200_000,
@@ -150,7 +154,8 @@ HEAD = json.dumps(
 HONEST = {
     "numbers": (request([2, 3], [1, 2, 3, 4, 5, 6]), ""),
     "as many as fit": (request([5000], [0] * 5000), ""),
-    "no elements": (request([0, HUGE], []), ""),
+    "no elements": (request([1, 0, HUGE], []), ""),
+    "a list of nothing": (request([0], []), ""),
     "no shape": (b'{"inputs": []}', ""),
     "no JSON at all": (b"shape", ""),
     "binary": (HEAD + bytes(50), str(len(HEAD))),

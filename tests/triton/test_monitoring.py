@@ -14,11 +14,10 @@ import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from safe_triton.errors import ServerNotFoundError
-from safe_triton.server.envoy_binary import locate_envoy
 from safe_triton.supervision.snapshot import GatewayRow, Snapshot, prometheus_text
 from tests.chaos.harness import served
 from tests.monitored import exposed, missing
+from tests.triton.fronts import needed_envoy
 from tests.triton.gateways import Site, wait_until
 
 CONFIG = """
@@ -93,10 +92,7 @@ def ask(site: Site, model: str, value: float, *, headers: dict[str, str] | None 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server whose models have done everything that is counted once."""
-    try:
-        locate_envoy()
-    except ServerNotFoundError:
-        pytest.skip("needs Envoy: the extra [gateway]")
+    needed_envoy()
     folder = tmp_path_factory.mktemp("monitored")
     for name, code in (("steady", GUARDED), ("plain", PLAIN)):
         place = folder / "models" / name / "1"

@@ -15,11 +15,11 @@ import psutil
 import pytest
 from tritonclient import grpc
 
-from safe_triton.errors import SafeTritonError, ServerNotFoundError
+from safe_triton.errors import SafeTritonError
 from safe_triton.policyfile import load_policy
-from safe_triton.server.envoy_binary import locate_envoy
 from safe_triton.supervision import Service
 from tests.chaos.harness import REPOSITORY
+from tests.triton.fronts import needed_envoy
 from tests.triton.gateways import POLICY, Site, behind_gateway, under_load, wait_until
 from tests.triton.stubs import until
 
@@ -33,10 +33,7 @@ RELOADED_REQUESTS = 10_000 if IS_WHOLE else 1_500
 
 @pytest.fixture(scope="module", autouse=True)
 def _envoy() -> None:
-    try:
-        locate_envoy()
-    except ServerNotFoundError:
-        pytest.skip("needs Envoy: the extra [gateway]")
+    needed_envoy()
 
 
 @pytest.fixture(scope="module")

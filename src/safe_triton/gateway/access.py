@@ -1,11 +1,11 @@
-"""Who may call what: roles as Envoy's rules, in which everything that no role allows is refused."""
+"""Who may call what: each route has rules of its own, in which everything that no role allows is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from safe_triton.gateway.apis import model_paths, one_of, server_paths
+from safe_triton.gateway.apis import APIS, MODELS, SEGMENT, one_of, path_of
 from safe_triton.gateway.words import ANONYMOUS, IDENTITY, MODEL, VERSION, Json, header_among, header_is, regex, typed
 
 if TYPE_CHECKING:
@@ -15,25 +15,84 @@ if TYPE_CHECKING:
 ALL_MODELS = "*"
 FILTER = "envoy.filters.http.rbac"
 _TYPE = "extensions.filters.http.rbac.v3"
+_ANYTHING: Json = {"any": True}
 
 
 def deny_all() -> Json:
-    """Return the rules that hold where no policy is: nothing is allowed."""
+    """Return the rules that hold where no others are: nothing is allowed."""
     return typed(f"{_TYPE}.RBAC", rules={"action": "ALLOW", "policies": {}})
 
 
-def compile_rules(gateway: GatewayPolicy) -> Json:
-    """Return the rules of one policy, for a virtual host.
+def no_rules() -> Json:
+    """Return what lets everybody to a route that only says why a request goes nowhere."""
+    return typed(f"{_TYPE}.RBACPerRoute")
 
-    A role is one rule: identity, model and version are compared with what the script found, the verbs with the path.
+
+def rules_of_path(gateway: GatewayPolicy, verb: str, model: str) -> Json | None:
+    """Return the rules of a route whose path names one model; None: nobody may go there.
+
+    Args:
+        gateway: the policy.
+        verb: of the route.
+        model: the one that its path names.
+    """
+    holders: dict[tuple[int, ...], set[str]] = {}
+    for name, role in gateway.roles.items():
+        if verb in role.verbs and (ALL_MODELS in role.models or model in role.models):
+            versions = () if ALL_MODELS in role.models else tuple(sorted(role.versions.get(model, ())))
+            holders.setdefault(versions, set()).update(holders_of(gateway, name))
+    api = APIS[verb]
+    ends = one_of((*api.model_posts, *api.model_gets))
+    policies = {}
+    for versions, names in sorted(holders.items()):
+        if names:
+            asked = one_of(map(str, versions))
+            where = _path(f"{path_of(model)}/versions/{asked}{ends}") if versions else _ANYTHING
+            policies[f"versions {asked}" if versions else "any version"] = _policy(names, where)
+    return _rules(policies) if policies else None
+
+
+def rules_of_message(gateway: GatewayPolicy, verb: str) -> Json:
+    """Return the rules of gRPC methods whose message names a model: compared with what the script found.
+
+    Args:
+        gateway: the policy.
+        verb: of the methods.
+    """
+    held = {name: role for name, role in _held(gateway) if verb in role.verbs}
+    return _rules(
+        {
+            name: _policy(holders_of(gateway, name), {"or_rules": {"rules": list(_models(role))}})
+            for name, role in held.items()
+        }
+    )
+
+
+def rules_of_server(gateway: GatewayPolicy, verb: str) -> Json:
+    """Return the rules of what is of the whole server.
+
+    Args:
+        gateway: the policy.
+        verb: of the route.
+    """
+    names = {holder for name, role in _held(gateway) if verb in role.verbs for holder in holders_of(gateway, name)}
+    return _rules({"all": _policy(names, _ANYTHING)})
+
+
+def rules_of_nowhere(gateway: GatewayPolicy) -> Json:
+    """Return the rules of what leads nowhere: only who may call every model learns that there is none of that name.
 
     Args:
         gateway: the policy.
     """
-    policies = {
-        name: _rule(role, holders) for name, role in gateway.roles.items() if (holders := holders_of(gateway, name))
-    }
-    return typed(f"{_TYPE}.RBACPerRoute", rbac={"rules": {"action": "ALLOW", "policies": policies}})
+    policies = {}
+    for name, role in _held(gateway):
+        apis = [APIS[verb] for verb in role.verbs]
+        if ALL_MODELS in role.models and (ends := [end for api in apis for end in (*api.model_posts, *api.model_gets)]):
+            policies[name] = _policy(
+                holders_of(gateway, name), _path(f"{MODELS}{SEGMENT}(/versions/[0-9]+)?{one_of(ends)}")
+            )
+    return _rules(policies)
 
 
 def holders_of(gateway: GatewayPolicy, role: str) -> list[str]:
@@ -42,17 +101,23 @@ def holders_of(gateway: GatewayPolicy, role: str) -> list[str]:
     return found + [ANONYMOUS] * bool(gateway.anonymous and gateway.anonymous.role == role)
 
 
-def _rule(role: Role, holders: Iterable[str]) -> Json:
-    scopes: list[Json] = []
-    if paths := tuple(model_paths(role.verbs)):
-        scopes.append({"and_rules": {"rules": [{"or_rules": {"rules": list(_models(role))}}, _path(paths)]}})
-    if paths := tuple(server_paths(role.verbs)):
-        scopes.append(_path(paths))
-    return {"principals": [{"header": header_among(IDENTITY, holders)}], "permissions": scopes}
+def _held(gateway: GatewayPolicy) -> Iterator[tuple[str, Role]]:
+    """The roles that somebody has."""
+    for name, role in gateway.roles.items():
+        if holders_of(gateway, name):
+            yield name, role
 
 
-def _path(paths: Iterable[str]) -> Json:
-    return {"url_path": {"path": {"safe_regex": regex(one_of(paths))}}}
+def _rules(policies: Json) -> Json:
+    return typed(f"{_TYPE}.RBACPerRoute", rbac={"rules": {"action": "ALLOW", "policies": policies}})
+
+
+def _policy(holders: Iterable[str], what: Json) -> Json:
+    return {"principals": [{"header": header_among(IDENTITY, holders)}], "permissions": [what]}
+
+
+def _path(pattern: str) -> Json:
+    return {"url_path": {"path": {"safe_regex": regex(pattern)}}}
 
 
 def _models(role: Role) -> Iterable[Json]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 ADMIN_HEADER = "safe-triton-admin"
@@ -11,7 +11,9 @@ ADMIN_HEADER = "safe-triton-admin"
 GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
 
 SERVICE = "/inference.GRPCInferenceService/"
-MODEL = "/v2/models/[A-Za-z0-9_][A-Za-z0-9_.-]*(/versions/[0-9]+)?"
+MODELS = "/v2/models/"
+"""What the path of everything that is of one model begins with over HTTP."""
+
 SEGMENT = "[A-Za-z0-9_.-]+"
 
 
@@ -88,23 +90,16 @@ def one_of(paths: Iterable[str]) -> str:
     return f"({'|'.join(paths)})"
 
 
-def model_paths(verbs: Iterable[str]) -> Iterator[str]:
-    """Yield what matches the paths, of HTTP and gRPC, that name one model."""
-    for verb in verbs:
-        api = APIS[verb]
-        if ends := (*api.model_posts, *api.model_gets):
-            yield f"{MODEL}{one_of(ends)}"
-        yield from methods_of(api.model_methods)
+def path_of(model: str) -> str:
+    """Return a regular expression for the path of one model, without a version."""
+    return MODELS + model.replace(".", "\\.")
 
 
-def server_paths(verbs: Iterable[str]) -> Iterator[str]:
-    """Yield what matches the paths, of HTTP and gRPC, that are of the whole server."""
-    for verb in verbs:
-        api = APIS[verb]
-        yield from (*api.posts, *api.gets, *methods_of(api.methods))
+def model_path(model: str, ends: Iterable[str]) -> str:
+    """Return a regular expression for paths below one model, with or without a version."""
+    return f"{path_of(model)}(/versions/[0-9]+)?{one_of(ends)}"
 
 
-def methods_of(names: Iterable[str]) -> Iterator[str]:
-    """Yield what matches the paths of gRPC methods."""
-    for name in names:
-        yield f"/inference\\.GRPCInferenceService/{name}"
+def method_path(name: str) -> str:
+    """Return the path of a gRPC method."""
+    return SERVICE + name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from safe_triton.gateway.words import ANONYMOUS, IDENTITY, MODEL, Json, typed
+from safe_triton.gateway.words import ANONYMOUS, IDENTITY, MODEL, OF_ROUTE, Json, typed
 
 if TYPE_CHECKING:
     from safe_triton.policyfile import GatewayPolicy
@@ -15,6 +15,14 @@ _MINUTE_S = 60
 _ALWAYS: Json = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
 _UNUSED: Json = {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s"}
 """The bucket of a request that has no other. None reaches it: each has an identity."""
+
+_OF_ROUTE: Json = {
+    "metadata": {
+        "descriptor_key": "model",
+        "metadata_key": {"key": OF_ROUTE, "path": [{"key": "model"}]},
+        "source": "ROUTE_ENTRY",
+    }
+}
 
 
 def compile_limits(gateway: GatewayPolicy, models: Iterable[str]) -> Json:
@@ -45,7 +53,10 @@ def compile_limits(gateway: GatewayPolicy, models: Iterable[str]) -> Json:
         rate_limited_as_resource_exhausted=True,
         enable_retry_after_header=True,
         descriptors=rows,
-        rate_limits=[{"actions": [_action("identity", IDENTITY)]}, {"actions": [_action("model", MODEL)]}],
+        # The model: over gRPC from the message, over HTTP from the path, by the route.
+        rate_limits=[
+            {"actions": [action]} for action in (_action("identity", IDENTITY), _action("model", MODEL), _OF_ROUTE)
+        ],
     )
 
 

@@ -8,6 +8,7 @@ from safe_triton.gateway import access, limits, routes
 from safe_triton.gateway.apis import ADMIN_HEADER, GRPC_ADMIN_HEADER
 from safe_triton.gateway.clusters import CONNECT_S, jwks_cluster
 from safe_triton.gateway.log import access_log
+from safe_triton.gateway.script import SHAPES, is_needed_for_http, shapes_script
 from safe_triton.gateway.words import IDENTITY, PREFIX, Json, extension, jwt_header, seconds, typed
 
 if TYPE_CHECKING:
@@ -135,23 +136,26 @@ def _filters(gateway: GatewayPolicy) -> list[Json]:
                 routes.KEYS,
                 f"{_HTTP}.basic_auth.v3.BasicAuth",
                 users={"inline_string": "nobody:{SHA}AAAAAAAAAAAAAAAAAAAAAAAAAAA="},
-                allow_missing=True,
+                allow_missing=is_needed_for_http(gateway),
                 forward_username_header=IDENTITY,
                 realm="triton",
             )
         )
     if gateway.jwt:
         found.append(_tokens(gateway))
-    nothing = {"inline_string": "function envoy_on_request(handle) end"}
+    shapes = {"inline_string": shapes_script()}
     return [
         *found,
-        extension(routes.LUA, f"{_HTTP}.lua.v3.Lua", default_source_code=nothing),
+        extension(routes.LUA, f"{_HTTP}.lua.v3.Lua"),
         {"name": access.FILTER, "typed_config": access.deny_all()},
         extension(limits.FILTER, f"{_HTTP}.local_ratelimit.v3.LocalRateLimit", stat_prefix="gateway"),
         extension(routes.BUFFER, f"{_HTTP}.buffer.v3.Buffer", max_request_bytes=1),
-        # Routes of requests in JSON have a script for it.
-        {**extension(routes.SHAPES, f"{_HTTP}.lua.v3.Lua", default_source_code=nothing), "disabled": True},
-        extension("envoy.filters.http.router", f"{_HTTP}.router.v3.Router", suppress_envoy_headers=True),
+        # Routes of requests in JSON name its script.
+        {**extension(SHAPES, f"{_HTTP}.lua.v3.Lua", source_codes={SHAPES: shapes}), "disabled": True},
+        # Counts by cluster and status that nobody asks for cost as much as a rule.
+        extension(
+            "envoy.filters.http.router", f"{_HTTP}.router.v3.Router", suppress_envoy_headers=True, dynamic_stats=False
+        ),
     ]
 
 
@@ -193,24 +197,35 @@ def _provider(name: str, issuer: JwtIssuer) -> Json:
     return provider
 
 
+def _is_unread() -> Json:
+    """Whether Envoy itself refused it, for its path or its framing, before anybody asked who calls."""
+    return {
+        "header_filter": {"header": {"name": "x-safe-triton-identity", "present_match": True, "invert_match": True}}
+    }
+
+
 def _replies() -> Json:
-    """What the gateway itself answers: one line, without the names and addresses of what is behind it."""
+    """What the gateway itself answers, as Triton says it, without the names and addresses of what is behind it."""
     failed = {"response_flag_filter": {"flags": ["UF", "UH", "UC", "LH", "UR", "URX", "UPE"]}}
+    unreachable = {"body": {"inline_string": "the model cannot be reached now"}}
+    unread = {"body": {"inline_string": "no request that the gateway reads"}}
+    text = {"body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}}
+    error = {"body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}}
+    full = {"header": {"key": "grpc-status", "value": "8"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     return {
         "mappers": [
-            {
-                "filter": {"and_filter": {"filters": [_status("EQ", 413), _is_grpc()]}},
-                "headers_to_add": [
-                    {"header": {"key": "grpc-status", "value": "8"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-                ],
-            },
-            {"filter": failed, "body": {"inline_string": "the model cannot be reached now\n"}},
-            {
-                "filter": _status("GE", 400),
-                "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}},
-            },
+            {"filter": _both(_status("EQ", 413), _is_grpc()), "headers_to_add": [full], **text},
+            {"filter": _both(failed, _is_grpc()), **unreachable, **text},
+            {"filter": _both(_status("GE", 400), _is_grpc()), **text},
+            {"filter": failed, **unreachable, **error},
+            {"filter": _both(_status("EQ", 400), _is_unread()), **unread, **error},
+            {"filter": _status("GE", 400), **error},
         ]
     }
+
+
+def _both(one: Json, other: Json) -> Json:
+    return {"and_filter": {"filters": [one, other]}}
 
 
 def _is_grpc() -> Json:

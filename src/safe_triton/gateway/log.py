@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safe_triton.gateway.words import IDENTITY, MODEL, VERSION, Json, extension
+from safe_triton.gateway.words import IDENTITY, MODEL, OF_ROUTE, VERSION, Json, extension
 from safe_triton.unsafe import NoAccessLog
 
 FIELDS: Json = {
@@ -14,7 +14,7 @@ FIELDS: Json = {
     "identity": f"%REQ({IDENTITY}):64%",
     "method": "%REQ(:METHOD):16%",
     "path": "%PATH(NQ:PATH:256)%",
-    "model": f"%REQ({MODEL}):128%",
+    "model": f"%METADATA(ROUTE:{OF_ROUTE}:model):128%%REQ({MODEL}):128%",
     "version": f"%REQ({VERSION}):20%",
     "status": "%RESPONSE_CODE%",
     "grpc_status": "%GRPC_STATUS(SNAKE_STRING)%",
@@ -26,7 +26,7 @@ FIELDS: Json = {
     "upstream": "%UPSTREAM_HOST%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
 }
-"""What is written. No header that can hold a credential, no query, no payload."""
+"""What is written, where there is something. No header that can hold a credential, no query, no payload."""
 
 
 def access_log(where: NoAccessLog | str) -> list[Json]:
@@ -37,7 +37,7 @@ def access_log(where: NoAccessLog | str) -> list[Json]:
     """
     if isinstance(where, NoAccessLog):
         return []
-    form = {"json_format": FIELDS}
+    form = {"json_format": FIELDS, "omit_empty_values": True}
     if where == "stdout":
         return [
             extension(

@@ -1,27 +1,34 @@
--- Says who calls and for which model, in headers that only this script sets (a client's are taken away before).
+-- Says who calls and, for gRPC, which model, in headers that only this script sets (a client's are taken away before).
 -- Nothing is allowed here: what has no identity or no model is refused by the rules that follow, as is all that
 -- comes after a failure of this script.
 
-local SERVICE = "/inference.GRPCInferenceService/"
-local MOST_FIELDS = 4096
+collectgarbage("setpause", 1000)  -- what a request leaves is little, and each search for it looks at all there is
+
+local byte, find, sub = string.byte, string.find, string.sub
+
+local MOST_FIELDS = 16384  -- of a message and its tensors: others wait for this thread
 local MOST_NAME = 128
 local WINDOW = 512
+local MOST_ELEMENTS = 2 ^ 53
 local NOT_ONE = "not one plain message that names one model"
+local TOO_MANY = "a shape names more elements than can be counted"
+local NO_ROWS = "a shape names a batch of no rows"
 local ENCODINGS = {identity = true, deflate = true, gzip = true}
 local REFUSED = {[401] = "16", [403] = "7", [413] = "8", [400] = "3", [415] = "12"}
 
 local function refuse(handle, status, text)
-  handle:respond({[":status"] = tostring(status), ["grpc-status"] = REFUSED[status]}, text .. "\n")
+  handle:respond({[":status"] = tostring(status), ["grpc-status"] = REFUSED[status]}, text)
 end
 
+-- The identity of a client certificate; nil where there is none, false where it is nobody's or two identities'.
 local function of_certificate(handle)
   local ssl = handle:streamInfo():downstreamSslConnection()
   if ssl == nil or not ssl:peerCertificateValidated() then return nil end
-  local found = nil
+  local found = false
   for _, names in ipairs({ssl:uriSanPeerCertificate(), ssl:dnsSansPeerCertificate()}) do
     for _, name in ipairs(names) do
       local identity = CERTIFICATES[name]
-      if identity ~= nil and found ~= nil and identity ~= found then return nil end
+      if identity ~= nil and found and identity ~= found then return false end
       found = identity or found
     end
   end
@@ -35,79 +42,130 @@ local function who(handle, headers)
     if subject ~= nil then return subjects[subject], 403, "this token's subject is no identity here" end
   end
   if headers:get("authorization") ~= nil then return nil, 401, "this credential is not accepted" end
-  return HAS_CERTIFICATES and of_certificate(handle) or ANONYMOUS, 401, "a credential is needed"
+  local identity = nil
+  if HAS_CERTIFICATES then identity = of_certificate(handle) end
+  if identity == false then return nil, 401, "this client certificate is no identity's" end
+  return identity or ANONYMOUS, 401, "a credential is needed"
 end
 
--- Model and version of one gRPC message; or nil and the status, where two readers could read two names: more than one
--- message, a compressed one, a field that is not length-delimited (all that these messages have are), a name twice.
-local function target(body)
-  local size = body:length()
-  if size < 5 then return nil, 400 end
-  local first = body:getBytes(0, math.min(WINDOW, size))  -- most names, in one call
-  local function bytes(at, length)
-    if at + length <= #first then return string.sub(first, at + 1, at + length) end
+-- The reader of a body: bytes by their place, from 0, of which most are near the beginning and read in one call.
+local function reader(body, size)
+  local first = body:getBytes(0, math.min(WINDOW, size))
+  return function(at, length)
+    if at + length <= #first then return sub(first, at + 1, at + length) end
     return body:getBytes(at, length)
   end
-  local flag, a, b, c, d = string.byte(first, 1, 5)
-  if flag ~= 0 then return nil, 415 end
-  if ((a * 256 + b) * 256 + c) * 256 + d ~= size - 5 then return nil, 400 end
-  local at, fields, found = 5, 0, {}
-  while at < size do
-    fields = fields + 1
-    local head = bytes(at, math.min(6, size - at))
-    local tag = string.byte(head, 1)
-    if fields > MOST_FIELDS or tag >= 128 or tag % 8 ~= 2 then return nil, 400 end
-    local length, scale, used, part = 0, 1, 1, 0
-    repeat
-      used = used + 1
-      part = string.byte(head, used)
-      if part == nil then return nil, 400 end
-      length = length + part % 128 * scale
-      scale = scale * 128
-    until part < 128
-    at = at + used
-    if at + length > size then return nil, 400 end
-    if tag == 10 or tag == 18 then
-      if found[tag] ~= nil or length > MOST_NAME then return nil, 400 end
-      found[tag] = length > 0 and bytes(at, length) or ""
+end
+
+-- Length and beginning of the field at this place, which ends before `last`; nil: another reader could read it otherwise.
+local function field(read, at, last)
+  local head = read(at, math.min(6, last - at))
+  local tag = byte(head, 1)
+  if tag >= 128 or tag % 8 ~= 2 then return nil end
+  local length, scale = 0, 1
+  for place = 2, 6 do
+    local part = byte(head, place)
+    if part == nil then return nil end
+    length = length + part % 128 * scale
+    if part < 128 then
+      at = at + place
+      if at + length > last then return nil end
+      return tag, at, length
     end
-    at = at + length
+    scale = scale * 128
   end
-  local version = found[18] or ""
-  if string.find(version, "^%d*$") == nil then return nil, 400 end
-  return found[10] or "", version
+  return nil
+end
+
+-- The product of packed numbers, how many there are, and the first; below nothing, as no length is, is beyond all.
+local function product(text)
+  local found, number, scale = 1, 0, 1
+  local numbers, first = 0, nil
+  for place = 1, #text do
+    local part = byte(text, place)
+    number = number + part % 128 * scale
+    if part < 128 then
+      numbers, first = numbers + 1, first or number
+      found, number, scale = found * number, 0, 1
+    else
+      scale = scale * 128
+    end
+  end
+  return found, numbers, first
+end
+
+-- The number of fields of one tensor, whose third is its shape; or nil and why. Triton multiplies in 64 bits, takes what
+-- wraps around for a few elements, and the model's process ends. A batch of no rows it takes for a shape without a batch,
+-- and what follows for rows, which fails whoever is in the same batch.
+local function count_fields(read, at, last)
+  local elements, fields, dimensions, rows = 1, 0, 0, nil
+  while at < last do
+    local tag, begin, length = field(read, at, last)
+    fields = fields + 1
+    if tag == nil or fields > MOST_FIELDS or tag == 26 and length > WINDOW then return nil, TOO_MANY end
+    if tag == 26 and length > 0 then
+      local found, numbers, first = product(read(begin, length))
+      elements, dimensions, rows = elements * found, dimensions + numbers, rows or first
+    end
+    at = begin + length
+  end
+  if dimensions > 1 and rows == 0 then return nil, NO_ROWS end
+  if not (elements < MOST_ELEMENTS) then return nil, TOO_MANY end
+  return fields
+end
+
+-- Model and version of one gRPC message; or nil, the status and why, where two readers could read two names: more than one
+-- message, a compressed one, a field that is not length-delimited (all that these messages have are), a name twice.
+local function target(body, has_tensors)
+  local size = body:length()
+  if size < 5 then return nil, 400, NOT_ONE end
+  local read = reader(body, size)
+  local flag, a, b, c, d = byte(read(0, 5), 1, 5)
+  if flag ~= 0 then return nil, 415, "no compressed messages" end
+  if ((a * 256 + b) * 256 + c) * 256 + d ~= size - 5 then return nil, 400, NOT_ONE end
+  local at, fields, model, version = 5, 0, nil, nil
+  while at < size do
+    local tag, begin, length = field(read, at, size)
+    fields = fields + 1
+    if tag == nil or fields > MOST_FIELDS then return nil, 400, NOT_ONE end
+    if tag == 10 then
+      if model ~= nil or length > MOST_NAME then return nil, 400, NOT_ONE end
+      model = length > 0 and read(begin, length) or ""
+    elseif tag == 18 then
+      if version ~= nil or length > MOST_NAME then return nil, 400, NOT_ONE end
+      version = length > 0 and read(begin, length) or ""
+    elseif tag == 42 and has_tensors then
+      local inner, why = count_fields(read, begin, begin + length)
+      if inner == nil then return nil, 400, why end
+      fields = fields + inner
+    end
+    at = begin + length
+  end
+  version = version or ""
+  if find(version, "^%d*$") == nil then return nil, 400, NOT_ONE end
+  return model or "", version
 end
 
 -- What Triton would answer by a reset, which looks as if it were ill.
 local function is_grpc(headers)
   local kind, encoding = headers:get("content-type"), headers:get("grpc-encoding")
-  local is_kind = kind == nil or kind == "application/grpc" or string.find(kind, "^application/grpc[+;]") ~= nil
+  local is_kind = kind == nil or kind == "application/grpc" or find(kind, "^application/grpc[+;]") ~= nil
   return is_kind and (encoding == nil or ENCODINGS[encoding] == true)
 end
 
-local function is_name(model)
-  return string.find(model, "^[%w_][%w_.-]*$") ~= nil
-end
-
--- Model and version; neither, for what is of the whole server; or false, the status and why.
-local function of_grpc(handle, headers, path)
-  if string.sub(path, 1, #SERVICE) == SERVICE and not is_grpc(headers) then return false, 415, "not gRPC" end
-  if not MODEL_METHODS[path] then return nil end
+local function name_target(handle, path)
   local body = handle:body()
-  if body == nil then return false, 400, NOT_ONE end
-  local model, version = target(body)
-  if model == nil then return false, version, version == 415 and "no compressed messages" or NOT_ONE end
+  if body == nil then return refuse(handle, 400, NOT_ONE) end
+  local model, version, why = target(body, path == INFER)
+  if model == nil then return refuse(handle, version, why) end
   if body:length() - 5 > (MOST_BYTES[model] or DEFAULT_MOST_BYTES) then
-    return false, 413, "this model takes no request as large"
+    return refuse(handle, 413, "this model takes no request as large")
   end
-  return model, version
-end
-
--- The same, from a path.
-local function of_http(headers, path)
-  if headers:get("content-encoding") ~= nil then return false, 415, "no compressed bodies" end
-  local model, rest = string.match(path, "^/v2/models/([^/]+)(.*)$")
-  return model, rest and string.match(rest, "^/versions/(%d+)") or ""
+  if find(model, "^[%w_][%w_.-]*$") == nil then return end
+  local headers = handle:headers()  -- once more: the first do not outlive the wait for a body
+  if version ~= "" then headers:replace("x-safe-triton-version", version) end
+  headers:replace("x-safe-triton-cluster", "grpc-" .. model)
+  headers:replace("x-safe-triton-model", model)
 end
 
 function envoy_on_request(handle)
@@ -117,18 +175,8 @@ function envoy_on_request(handle)
     if identity == nil then return refuse(handle, status, text) end
     headers:replace("x-safe-triton-identity", identity)
   end
-  local path, protocol, model, version, why = headers:get(":path"), "http"
-  if string.sub(path, 1, 3) == "/v2" then
-    model, version, why = of_http(headers, path)
-  else
-    protocol = "grpc"
-    model, version, why = of_grpc(handle, headers, path)
-    headers = handle:headers()  -- once more: the first do not outlive the wait for a body
-  end
-  if model == false then return refuse(handle, version, why) end
-  if model ~= nil and is_name(model) then
-    if version ~= "" then headers:replace("x-safe-triton-version", version) end
-    headers:replace("x-safe-triton-cluster", protocol .. "-" .. model)
-    headers:replace("x-safe-triton-model", model)
-  end
+  local path = headers:get(":path")
+  if sub(path, 1, #SERVICE) ~= SERVICE then return end  -- over HTTP the routes say the rest
+  if not is_grpc(headers) then return refuse(handle, 415, "not gRPC") end
+  if MODEL_METHODS[path] then name_target(handle, path) end
 end

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from safe_triton.gateway.apis import APIS, SERVICE
+from safe_triton.gateway.apis import APIS, SERVICE, method_path
 from safe_triton.gateway.words import ANONYMOUS, jwt_header
 
 if TYPE_CHECKING:
     from safe_triton.policyfile import GatewayPolicy
+
+SHAPES = "shapes"
+"""A second filter of scripts, for the body of a request that was let through, and the name of its script."""
 
 LuaTable = Mapping[str, "str | int | bool | LuaTable"]
 
@@ -32,17 +35,25 @@ def compile_script(gateway: GatewayPolicy, models: Iterable[str]) -> str:
         "SUBJECTS": subjects,
         "CERTIFICATES": certificates,
         "HAS_CERTIFICATES": bool(certificates),
-        "MODEL_METHODS": {f"{SERVICE}{name}": True for api in APIS.values() for name in api.model_methods},
+        "MODEL_METHODS": {method_path(name): True for api in APIS.values() for name in api.model_methods},
         "MOST_BYTES": {
             name: gateway.models[name].max_request_bytes or gateway.max_request_bytes
             for name in models
             if name in gateway.models
         },
         "DEFAULT_MOST_BYTES": gateway.max_request_bytes,
+        "SERVICE": SERVICE,
+        "INFER": method_path("ModelInfer"),
     }
     rows = [f"local {name} = {_lua(value)}\n" for name, value in tables.items()]
     rows.append(f"local ANONYMOUS = {_lua(ANONYMOUS) if gateway.anonymous else 'nil'}\n")
     return "".join(rows) + _source("normalise.lua")
+
+
+def is_needed_for_http(gateway: GatewayPolicy) -> bool:
+    """Tell whether a caller can be anything but one who shows a key, which a filter of Envoy's compares."""
+    kinds = (identity.certificate_names or identity.jwt for identity in gateway.identities.values())
+    return bool(gateway.jwt or gateway.anonymous or any(kinds) or not gateway.identities)
 
 
 def shapes_script() -> str:

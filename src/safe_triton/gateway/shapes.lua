@@ -1,46 +1,81 @@
 -- Refuses JSON with a shape that names more elements than the body has bytes. No honest request has one, since each
 -- element takes a byte or more; Triton sets memory aside for a shape before it counts, and ends where there is too little.
--- And JSON whose lists are nested so deep that Triton's parser, which calls itself for each, would leave its stack.
+-- And a batch of no rows: Triton takes its shape for one without a batch, and what follows for rows, which fails whoever is
+-- in the same batch. And JSON whose lists are nested so deep that Triton's parser, which calls itself for each, would leave
+-- its stack.
+
+collectgarbage("setpause", 1000)  -- what a request leaves is little, and each search for it looks at all there is
+
+local byte, find, sub = string.byte, string.find, string.sub
 
 local LETTERS = {["73"] = true, ["68"] = true, ["61"] = true, ["70"] = true, ["65"] = true}  -- s h a p e
 local MOST_LISTS = 4096  -- shapes in one request
 local MOST_LIST = 4096   -- bytes of one
 local MOST_DEPTH = 128   -- of lists and objects; a tensor has far fewer dimensions
-local LIES = "a shape names more elements than the body has bytes\n"
-local DEEP = "lists or objects are nested too deep\n"
+local LARGE = 1048576    -- bytes that are given back at once
+local LIES = "a shape names more elements than the body has bytes"
+local NO_ROWS = "a shape names a batch of no rows"
+local DEEP = "lists or objects are nested too deep"
 
 -- Whether a letter of the key may be hidden behind an escape, which no encoder writes for them.
 local function has_escaped_letter(text)
   local at = 1
   while true do
-    local from, to = string.find(text, "u00", at, true)
+    local from, to = find(text, "u00", at, true)
     if from == nil then return false end
     local slashes = 0
-    while string.byte(text, from - 1 - slashes) == 92 do slashes = slashes + 1 end
-    if slashes % 2 == 1 and LETTERS[string.sub(text, to + 1, to + 2)] then return true end
+    while byte(text, from - 1 - slashes) == 92 do slashes = slashes + 1 end
+    if slashes % 2 == 1 and LETTERS[sub(text, to + 1, to + 2)] then return true end
     at = to + 1
   end
 end
 
-local function elements(list)
-  local product = 1
-  for number in string.gmatch(list, "[^,%s]+") do
-    product = product * math.abs(tonumber(number) or 1)  -- what is no number is Triton's to refuse
+-- The product of a list's numbers, how many bytes it takes, and whether the first of several is 0; loops over bytes, which
+-- are compiled, patterns are not.
+local function elements(text, at)
+  local product, begin, place = 1, at, at
+  local numbers, is_first_0 = 0, false
+  while true do
+    local part = byte(text, place)
+    local is_end = part == nil or part == 91 or part == 93  -- the brackets
+    if is_end or part == 44 or part == 32 or part > 8 and part < 14 then  -- a comma or a blank
+      if place > begin then  -- what is no number is Triton's to refuse
+        local number = math.abs(tonumber(sub(text, begin, place - 1)) or 1)
+        product, numbers = product * number, numbers + 1
+        if numbers == 1 then is_first_0 = number == 0 end
+      end
+      if is_end then return product, place - at, numbers > 1 and is_first_0 end
+      begin = place + 1
+    end
+    place = place + 1
   end
-  return product
+end
+
+-- The place behind blanks.
+local function behind_blanks(text, at)
+  while true do
+    local part = byte(text, at)
+    if part == nil or part ~= 32 and (part < 9 or part > 13) then return at end
+    at = at + 1
+  end
 end
 
 -- No byte is looked at more than a few times, however the lists are nested: others wait for this thread.
-local function lies(text, size)
+local function why_wrong(text, size)
   local at, lists = 1, 0
   while true do
-    local _, to = string.find(text, '"shape"', at, true)
-    if to == nil then return false end
-    local list = string.match(text, "^%s*:%s*%[([^%[%]]*)", to + 1)
-    if list ~= nil then
-      lists = lists + 1
-      if lists > MOST_LISTS or #list > MOST_LIST then return true end
-      if not (elements(list) <= size) then return true end  -- nor what is not comparable
+    local _, to = find(text, '"shape"', at, true)
+    if to == nil then return nil end
+    local place = behind_blanks(text, to + 1)
+    if byte(text, place) == 58 then  -- a colon
+      place = behind_blanks(text, place + 1)
+      if byte(text, place) == 91 then
+        local product, length, has_no_rows = elements(text, place + 1)
+        lists = lists + 1
+        if lists > MOST_LISTS or length > MOST_LIST then return LIES end
+        if not (product <= size) then return LIES end  -- nor what is not comparable
+        if has_no_rows then return NO_ROWS end
+      end
     end
     at = to + 1
   end
@@ -51,15 +86,15 @@ local function is_deep(text)
   local at, depth, is_text = 0, 0, false
   while at < #text do
     at = at + 1
-    local byte = string.byte(text, at)
+    local part = byte(text, at)
     if is_text then
-      if byte == 92 then at = at + 1 elseif byte == 34 then is_text = false end  -- a backslash, a quote
-    elseif byte == 34 then
+      if part == 92 then at = at + 1 elseif part == 34 then is_text = false end  -- a backslash, a quote
+    elseif part == 34 then
       is_text = true
-    elseif byte == 91 or byte == 123 then  -- [ and {
+    elseif part == 91 or part == 123 then  -- [ and {
       depth = depth + 1
       if depth > MOST_DEPTH then return true end
-    elseif byte == 93 or byte == 125 then
+    elseif part == 93 or part == 125 then
       depth = depth - 1
     end
   end
@@ -67,8 +102,8 @@ local function is_deep(text)
 end
 
 local function why_refused(text, size, is_binary)
-  if lies(text, size) or has_escaped_letter(text) then return LIES end
-  return not is_binary and is_deep(text) and DEEP or nil
+  if has_escaped_letter(text) then return LIES end
+  return why_wrong(text, size) or not is_binary and is_deep(text) and DEEP or nil
 end
 
 function envoy_on_request(handle)
@@ -77,10 +112,12 @@ function envoy_on_request(handle)
   if body == nil then return end
   local size = body:length()
   -- Anything but a plain number above 0: the whole body, of which whatever Triton reads is a part.
-  local length = claimed ~= nil and string.find(claimed, "^%d+$") and math.min(tonumber(claimed), size) or 0
+  local length = claimed ~= nil and find(claimed, "^%d+$") and math.min(tonumber(claimed), size) or 0
   if length == 0 then length = size end
   local text = body:getBytes(0, length)
   local is_read, why = pcall(why_refused, text, size, claimed == "0")  -- with which Triton reads no JSON
   if not is_read then why = LIES end  -- an error would let the request go on
+  text = nil
+  if length > LARGE then collectgarbage() end
   if why ~= nil then handle:respond({[":status"] = "400"}, why) end
 end

@@ -13,6 +13,9 @@ IDENTITY, MODEL, VERSION, CLUSTER = (f"{PREFIX}{word}" for word in ("identity", 
 ANONYMOUS = "-"
 """The identity of who shows no credential: no name of an identity begins so."""
 
+OF_ROUTE = "safe-triton"
+"""The namespace of what a route says of its requests: the model that its path names."""
+
 HTTP, GRPC = "http", "grpc"
 TYPES = "type.googleapis.com/envoy."
 

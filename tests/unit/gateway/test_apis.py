@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from tritonclient.grpc import service_pb2
 
-from safe_triton.gateway.apis import ADMIN_HEADER, APIS, GRPC_ADMIN_HEADER, model_paths, one_of, server_paths
+from safe_triton.gateway.apis import ADMIN_HEADER, APIS, GRPC_ADMIN_HEADER, method_path, model_path, one_of
 from safe_triton.policyfile.gateway_tables import VERBS
 from safe_triton.server.hardening import GRPC_HEADER_PREFIX, SECRET_HEADER
 
@@ -62,8 +62,9 @@ def test_the_secret_header() -> None:
         ("infer", "/v2/models/a-b.c_1/versions/12/infer", True),
         ("infer", "/v2/models/a/generate_stream", True),
         ("infer", "/inference.GRPCInferenceService/ModelInfer", True),
-        ("infer", "/inferenceXGRPCInferenceService/ModelInfer", False),
         ("infer", "/inference.GRPCInferenceService/ModelInferX", False),
+        ("infer", "/v2/models/A/infer", False),
+        ("infer", "/v2/models/a-bXc_1/infer", False),
         ("infer", "/v2/models/a/infer/", False),
         ("infer", "/v2/models/a/versions/x/infer", False),
         ("infer", "/v2/models/a/versions//infer", False),
@@ -89,6 +90,9 @@ def test_the_secret_header() -> None:
     ],
 )
 def test_paths(verb: str, path: str, is_allowed: bool) -> None:
-    """Whole paths, as they are written."""
-    pattern = one_of([*model_paths([verb]), *server_paths([verb])])
-    assert bool(re.fullmatch(pattern, path)) is is_allowed
+    """Whole paths, as they are written, of the models a and a-b.c_1."""
+    api = APIS[verb]
+    exact = [*api.posts, *api.gets, *map(method_path, (*api.model_methods, *api.methods))]
+    ends = (*api.model_posts, *api.model_gets)
+    of_models = [model_path(name, ends) for name in ("a", "a-b.c_1") if ends]
+    assert bool(re.fullmatch(one_of([*exact, *of_models]), path)) is is_allowed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from safe_triton.errors import PolicyError
 from safe_triton.gateway import BOOTSTRAP, REPLACED, VALIDATED, compile_gateway
+from safe_triton.gateway.access import FILTER
 from safe_triton.policyfile import GatewayPolicy
 from safe_triton.policyfile.gateway_tables import GatewayModel, Identity, JwtIssuer, Role, Upstream
 from safe_triton.unsafe import AllowAnonymous, AllowPlaintext, NoAccessLog
@@ -159,8 +161,8 @@ class TestFiles:
         """Nor is a request tried twice: there is no other to ask."""
         alone = gateway_of(tmp_path).model_copy(update={"upstreams": (Upstream(address="127.0.0.1"),)})
         assert '"health_checks"' not in texts_of(alone)["cds.json"]
-        assert '"retry_policy"' not in texts_of(alone)["rds.json"]
-        assert '"retry_policy"' in texts_of(gateway_of(tmp_path))["rds.json"]
+        assert '"retry_on"' not in texts_of(alone)["rds.json"]
+        assert '"retry_on"' in texts_of(gateway_of(tmp_path))["rds.json"]
 
     def test_a_name_that_is_no_path(self, tmp_path: Path) -> None:
         """A model whose name would have to be encoded is not routed."""
@@ -177,8 +179,8 @@ class TestRoutes:
                 ("repository", "sharedmemory", "trace", "logging", "RepositoryIndex", "LogSettings", "the%%secret"),
             ),
             ("stream", ("ModelStreamInfer",)),
-            ("statistics", ("ModelStatistics)", "(/stats)")),
-            ("infer", ("generate_stream", "ModelInfer)")),
+            ("statistics", ('Service/ModelStatistics"', "(/stats)")),
+            ("infer", ("generate_stream", 'Service/ModelInfer"')),
         ],
     )
     def test_what_nobody_has(self, tmp_path: Path, verb: str, words: tuple[str, ...]) -> None:
@@ -203,9 +205,31 @@ class TestRoutes:
 
     def test_the_last(self, tmp_path: Path) -> None:
         """What is not listed leads nowhere."""
-        (resource,) = json.loads(texts_of(gateway_of(tmp_path))["rds.json"])["resources"]
-        (host,) = resource["virtual_hosts"]
-        assert host["routes"][-1]["direct_response"] == {"status": 404}
+        for routes in routes_of(texts_of(gateway_of(tmp_path))):
+            assert routes[-1]["direct_response"]["status"] == 404
+            assert routes[-1]["match"] == {"prefix": "/"}
+
+    def test_every_route_has_rules(self, tmp_path: Path) -> None:
+        """Of its own: what a virtual host or a listener says is for nobody."""
+        for routes in routes_of(texts_of(gateway_of(tmp_path))):
+            assert all(FILTER in route["typed_per_filter_config"] for route in routes)
+
+    @pytest.mark.parametrize("kind", ["anonymous", "certificate_names", "jwt"])
+    def test_the_script_over_http(self, tmp_path: Path, kind: str) -> None:
+        """Where there are keys alone, their filter knows who calls, and no request goes without one."""
+        gateway = gateway_of(tmp_path)
+        alice = gateway.identities["alice"].model_copy(update={"certificate_names": (), "jwt": None})
+        keys = {"anonymous": False, "jwt": {}, "identities": {**gateway.identities, "alice": alice}}
+        other: dict[str, dict[str, Any]] = {
+            "anonymous": {"anonymous": gateway.anonymous},
+            "certificate_names": {"identities": {"alice": alice.model_copy(update={"certificate_names": ("alice",)})}},
+            "jwt": {"jwt": gateway.jwt},
+        }
+        for update, is_needed in ((keys, False), ({**keys, **other[kind]}, True)):
+            texts = texts_of(gateway.model_copy(update=update))
+            assert ('"allow_missing": true' in texts["lds.json"]) is is_needed
+            (route,) = (row for rows in routes_of(texts) for row in rows if row["name"] == "http POST infer digits")
+            assert ("envoy.filters.http.lua" not in route["typed_per_filter_config"]) is is_needed
 
     def test_rules_before_a_policy_comes(self, tmp_path: Path) -> None:
         """The listener alone allows nothing."""
@@ -218,6 +242,15 @@ class TestRoutes:
         )
         rules = {each["name"]: each["typed_config"] for each in manager["http_filters"]}["envoy.filters.http.rbac"]
         assert rules["rules"] == {"action": "ALLOW", "policies": {}}
+
+
+def routes_of(texts: dict[str, str]) -> Iterator[list[dict[str, Any]]]:
+    """The routes under each beginning of a path."""
+    (resource,) = json.loads(texts["rds.json"])["resources"]
+    (host,) = resource["virtual_hosts"]
+    leads = host["matcher"]
+    for lead in (*leads["matcher_tree"]["prefix_match_map"]["map"].values(), leads["on_no_match"]):
+        yield lead["action"]["typed_config"]["routes"]
 
 
 def test_quotes_do_not_leave_the_script(tmp_path: Path) -> None:
@@ -246,7 +279,7 @@ def test_many_models_and_identities(tmp_path: Path) -> None:
         return sum(map(len, texts_of(policy.gateway, models=[f"model-{model}" for model in range(models)]).values()))
 
     started_s = time.process_time()
-    assert size_of(200, 50) < 5 * size_of(50, 25) < 10_000_000
+    assert size_of(200, 50) < 5 * size_of(50, 25) < 15_000_000
     assert time.process_time() - started_s < 30
 
 
