@@ -20,7 +20,8 @@ REPOSITORY = Path(__file__).parent / "calls"
 FAILED = r"model failed \(id [0-9a-f]{16}\)"
 LEAKS = re.compile(r"hunter2|/srv|/usr|/home|/tmp|Traceback|\.py|ValueError")
 # An ensemble, and what calls one, are the real server's.
-ONLY_REAL = {"pooled", "pooled_again", "alone", "alone_again", "deceived", "hiding"}
+ONLY_REAL = {"pooled", "pooled_again", "alone", "alone_again", "deceived", "hiding", "quick"}
+VIEWED: dict[str, Any] = {"view": True, "confinement": SandboxPolicy(read=("{repository}/read/config.pbtxt",))}
 
 Kind = pytest.FixtureRequest
 
@@ -53,9 +54,7 @@ def side(request: Kind) -> Iterator[Side]:
     elif request.param == "real":
         opened = open_real("real", request.getfixturevalue("triton_server"), REPOSITORY)
     else:
-        reads = SandboxPolicy(read=("{repository}/read/config.pbtxt",))
-        server = request.getfixturevalue("triton_server")(REPOSITORY, view=True, confinement=reads)
-        opened = Real(server.grpc_url)
+        opened = Real(request.getfixturevalue("triton_server")(REPOSITORY, **VIEWED).grpc_url)
     yield opened
     opened.close()
 
@@ -64,6 +63,14 @@ def side(request: Kind) -> Iterator[Side]:
 def real(triton_server: Any) -> Iterator[Side]:
     """The real server alone."""
     opened = open_real("real", triton_server, REPOSITORY)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def viewed(triton_server: Any) -> Iterator[Side]:
+    """The real server as ``safe-triton serve`` starts it, where somebody brings models back."""
+    opened = Real(triton_server(REPOSITORY, **VIEWED).grpc_url)
     yield opened
     opened.close()
 
@@ -273,6 +280,30 @@ class TestTime:
         """``when_late="end"``: the hard deadline ends the model's process, which a supervisor brings back."""
         seen = real.ask("ending", x(1))
         assert "not healthy" in seen.error or seen.hangs
+
+
+@pytest.mark.triton
+class TestInPlace:
+    """A model that has answered quickly is called without a thread, and its lateness still costs nobody an answer."""
+
+    def ask(self, side: Side, what: str, *values: float) -> Seen:
+        return side.ask("quick", {"WHAT": np.array([what.encode()], object), **x(*values)})
+
+    def test_a_quick_answer(self, viewed: Side) -> None:
+        """No thread was made for the call."""
+        seen = self.ask(viewed, "double", 1)
+        assert (seen.array("Y").tolist(), seen.text("SAID")) == ([2], "")
+
+    def test_a_late_one(self, viewed: Side) -> None:
+        """The request is answered while its thread waits; the next one waits for that, and its calls have threads."""
+        check_refused(
+            self.ask(viewed, "liar", 0, 2), "UNAVAILABLE", r"bls\.deadline: a model that this one calls did not .*"
+        )
+        assert self.ask(viewed, "liar", 0).text("SAID") == "safe_triton-bls-1"
+
+    def test_without_a_supervisor(self, real: Side) -> None:
+        """Nobody would bring the process back: each call has a thread."""
+        assert self.ask(real, "double", 1).text("SAID") == "safe_triton-bls-1"
 
 
 class TestCycles:

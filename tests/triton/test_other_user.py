@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.attacks.model.schedule import OTHER_USER
-from tests.attacks.model.users import command_as, folder_of, missing_for
+from tests.attacks.model.users import OTHER_ID, command_as, folder_of, missing_for
 from tests.triton.test_scratch import SEALED
 
 CONFIG = """
@@ -116,8 +116,9 @@ def run(folder: Path, name: str, code: str, program: str) -> Any:
 
 def test_a_confined_server(folder: Path) -> None:
     """A model answers as that user, confined, with nothing missing; the server leaves no file."""
+    user = OTHER_ID if os.getuid() == 0 else os.getuid()
     assert run(folder, "hostile", HOSTILE, SERVE) == [
-        ["65534 PermissionError PermissionError PermissionError", True, []],
+        [f"{user} PermissionError PermissionError PermissionError", True, []],
         [],
     ]
 

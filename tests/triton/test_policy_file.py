@@ -93,6 +93,21 @@ class TritonPythonModel(SafeTritonPythonModel):
         return self.bls.infer("reader", inputs)
 """
 
+SUMMING = """
+from __future__ import annotations
+
+from safe_triton import SafeTritonPythonModel, SequenceLimits
+
+
+class TritonPythonModel(SafeTritonPythonModel):
+    sequences = SequenceLimits(max_steps=10)
+
+    def infer(self, inputs, request):
+        state = request.sequence.state
+        state["sum"] = state.get("sum", 0) + inputs["X"]
+        return {"Y": state["sum"]}
+"""
+
 PROTECTED = "\nfrom safe_triton import protect\n\nTritonPythonModel = protect(Plain)\n"
 BARE = "\nTritonPythonModel = Plain\n"
 
@@ -118,6 +133,9 @@ bls.allow = ["bounded"]
 
 [models.asking.bls]
 allow = ["bounded"]
+
+[models.summing.sequences]
+max_steps = 2
 """
 
 
@@ -128,18 +146,18 @@ def write(folder: Path, name: str, code: str, more: str = "") -> None:
     (folder / name / "config.pbtxt").write_text(CONFIG.format(more=more), encoding="utf-8")
 
 
-def ask(server: TritonServer, model: str, rows: int, columns: int = 1) -> Any:
+def ask(server: TritonServer, model: str, rows: int, columns: int = 1, **options: Any) -> Any:
     """The answer to an input of that shape."""
     tensor = triton.InferInput("X", [rows, columns], "FP32")
     tensor.set_data_from_numpy(np.ones((rows, columns), np.float32))
     with triton.InferenceServerClient(server.grpc_url) as client:
-        return client.infer(model, [tensor], client_timeout=60).as_numpy("Y")
+        return client.infer(model, [tensor], client_timeout=60, **options).as_numpy("Y")
 
 
-def refusal(server: TritonServer, model: str, rows: int, columns: int = 1) -> str:
+def refusal(server: TritonServer, model: str, rows: int, columns: int = 1, **options: Any) -> str:
     """The text of a refusal."""
     with pytest.raises(InferenceServerException) as raised:
-        ask(server, model, rows, columns)
+        ask(server, model, rows, columns, **options)
     return str(raised.value.message())
 
 
@@ -157,6 +175,7 @@ def server(triton_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Trit
     write(models, "wrapped", plain + PROTECTED)
     write(models, "calling", CALLING)
     write(models, "asking", ASKING)
+    write(models, "summing", SUMMING, "sequence_batching { oldest { max_candidate_sequences: 4 } }")
     parameter = 'parameters {{ key: "safe_triton.limits.{}" value {{ string_value: "{}" }} }}'
     write(models, "strict", SDK, parameter.format("max_elements", 5))
     policy = root / "safe-triton.toml"
@@ -186,6 +205,12 @@ class TestLimits:
         """A parameter of config.pbtxt takes more away than the file did."""
         assert ask(server, "strict", 1, 5).shape == (1, 5)
         assert refusal(server, "strict", 1, 6) == "limit.elements: 6 > 5 at inputs['X']"
+
+    def test_sequences_are_held_to_it(self, server: TritonServer) -> None:
+        """The operator's two steps, of the ten that the class declares."""
+        assert ask(server, "summing", 1, sequence_id=7, sequence_start=True) == 1
+        assert ask(server, "summing", 1, sequence_id=7) == 2
+        assert refusal(server, "summing", 1, sequence_id=7) == "limit.sequence_steps: 3 > 2 at sequence"
 
 
 class TestGrants:

@@ -31,6 +31,12 @@ class Form(str, enum.Enum):
     PIPELINE = "pipeline"
     PROTECT = "protect"
     EXPRESSION = "expression"
+    SEQUENCE = "sequence"
+    IMAGE = "image"
+    AUDIO = "audio"
+    TEXT = "text"
+    JSON = "json"
+    TOKENS = "tokens"
 
 
 CALLS = {Form.BLS: ("scale",), Form.PIPELINE: ("scale", "sum")}

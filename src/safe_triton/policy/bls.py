@@ -125,9 +125,11 @@ class BlsPolicy(Declaration):
         max_depth: models on the way from the client to a called one, both ends included.
         max_parallel: calls of one ``gather`` that run at a time; twice as many threads may wait for calls.
         max_responses: responses of one ``stream``.
-        when_late: ``"abandon"`` leaves a late call behind, and the request is answered: each call runs in a thread of
-            its own, which costs some 25 µs. ``"end"`` calls without a thread; a call that does not come back is ended
-            with the model's process, at the hard deadline.
+        when_late: what becomes of a call that does not come back in time. ``"answer"`` and ``"abandon"`` answer the
+            request when its time is over. With ``"abandon"`` each call runs in a thread of its own and is left behind
+            there, which costs some 25 µs; with ``"answer"``, a model that has answered quickly for a while is called
+            without one, and the instance waits for a late call, at most until its hard deadline. ``"end"`` calls
+            without a thread and answers nothing: the hard deadline ends the model's process.
 
     Raises:
         PolicyError: a value of the wrong type or out of range.
@@ -143,7 +145,7 @@ class BlsPolicy(Declaration):
     max_depth: int = _default("max_depth")
     max_parallel: int = _default("max_parallel")
     max_responses: Limit = _default("max_responses")
-    when_late: Literal["abandon", "end"] = "abandon"
+    when_late: Literal["answer", "abandon", "end"] = "answer"
 
     def __post_init__(self) -> None:
         rules.check_mapping("BlsPolicy.allow", self.allow, BlsTarget)
@@ -157,8 +159,8 @@ class BlsPolicy(Declaration):
             rules.check_limit(f"BlsPolicy.{name}", getattr(self, name), BLS_BY_NAME[name].minimum)
         for name in ("max_depth", "max_parallel"):
             rules.check_whole(f"BlsPolicy.{name}", getattr(self, name), BLS_BY_NAME[name].minimum)
-        if self.when_late not in ("abandon", "end"):
-            raise wrong("policy.type", 'BlsPolicy.when_late must be "abandon" or "end"')
+        if self.when_late not in ("answer", "abandon", "end"):
+            raise wrong("policy.type", 'BlsPolicy.when_late must be "answer", "abandon" or "end"')
 
     def tokens(self) -> dict[str, Unlimited]:
         """Return the danger tokens in this declaration by field, for the log and the audit."""

@@ -13,12 +13,16 @@ from safe_triton.unsafe import Unlimited
 
 if TYPE_CHECKING:
     from safe_triton.policy.bls import BlsGrants
+    from safe_triton.policy.sequences import SequenceLimits
 
 LIMITS_VARIABLE = "SAFE_TRITON_LIMITS"
 """Environment variable that carries them."""
 
 CALLS_VARIABLE = "SAFE_TRITON_CALLS"
 """Environment variable that carries which models this one may call."""
+
+SEQUENCES_VARIABLE = "SAFE_TRITON_SEQUENCES"
+"""Environment variable that carries the bounds of its sequences' state."""
 
 OUTPUTS_VARIABLE = "SAFE_TRITON_OUTPUTS"
 """Environment variable that says ``refuse`` where a protected model's wrong outputs are a failure."""
@@ -61,6 +65,11 @@ def calls_to_json(grants: BlsGrants) -> str:
     return _to_json(grants, "names of models that may be called")
 
 
+def sequences_to_json(limits: SequenceLimits) -> str:
+    """As :func:`limits_to_json`, of the state of sequences; :func:`sequences_from_json` reads it."""
+    return _to_json(limits, "bounds of sequences")
+
+
 def _to_json(declared: Declaration, what: str) -> str:
     text = json.dumps(to_plain(declared), separators=(",", ":"))
     if len(text) > MAX_BYTES:
@@ -93,6 +102,20 @@ def calls_from_json(text: str) -> BlsGrants:
         return BlsGrants(**json.loads(text))
     except (ValueError, TypeError, RecursionError, PolicyError) as error:
         raise wrong("policy.limits", f"{CALLS_VARIABLE} cannot be read: {type(error).__name__}") from None
+
+
+def sequences_from_json(text: str) -> SequenceLimits:
+    """Read what :func:`sequences_to_json` returned.
+
+    Raises:
+        PolicyError: reason ``policy.limits``; it is something else.
+    """
+    from safe_triton.policy.sequences import SequenceLimits  # only models with sequences need it
+
+    try:
+        return SequenceLimits(**json.loads(text))
+    except (ValueError, TypeError, RecursionError, PolicyError) as error:
+        raise wrong("policy.limits", f"{SEQUENCES_VARIABLE} cannot be read: {type(error).__name__}") from None
 
 
 def _declared(name: str, value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from safe_triton._declared import Declaration
+from safe_triton._declared import Declaration, combining
 from safe_triton.policy import _checks as rules
 from safe_triton.policy.defaults import SEQUENCE_BY_NAME
 
@@ -39,3 +39,17 @@ class SequenceLimits(Declaration):
     def __post_init__(self) -> None:
         for name, row in SEQUENCE_BY_NAME.items():
             rules.check_whole(f"SequenceLimits.{name}", getattr(self, name), row.minimum)
+
+    @combining
+    def tighten(self, other: SequenceLimits) -> SequenceLimits:
+        """Return these limits with what another source declares, where that is smaller.
+
+        Args:
+            other: such as the operator's policy; its defaults say nothing.
+        """
+        return SequenceLimits(
+            **{
+                name: min(getattr(self, name), getattr(other, name)) if name in other.declared else getattr(self, name)
+                for name in SEQUENCE_BY_NAME
+            }
+        )

@@ -10,6 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from safe_triton.policy.bls import BlsGrants
 from safe_triton.policy.limits import Limits
 from safe_triton.policy.sandbox import SandboxPolicy
+from safe_triton.policy.sequences import SequenceLimits
 from safe_triton.policyfile.deploy_tables import DeployPolicy
 from safe_triton.policyfile.gateway_tables import GatewayPolicy
 from safe_triton.policyfile.mirror import MIRRORED, Mirrored, Table
@@ -35,6 +36,9 @@ class ModelTable(Table):
         "warn", description="of a protected model: what becomes of outputs that break config.pbtxt"
     )
     bls: Annotated[BlsGrants, MIRRORED] = Field(default_factory=BlsGrants, description="which models it may call")
+    sequences: Annotated[SequenceLimits, MIRRORED] = Field(
+        default_factory=SequenceLimits, description="of a model that keeps the state of sequences: upper bounds"
+    )
     auto_complete: Annotated[AutoComplete, MIRRORED] = Field(
         False, description="let the model complete its own configuration; by default none may"
     )

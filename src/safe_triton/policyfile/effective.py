@@ -14,6 +14,7 @@ from safe_triton.errors import PolicyError
 from safe_triton.policy.bls import BlsGrants
 from safe_triton.policy.limits import InputLimits, Limits, OutputLimits, ParameterLimits
 from safe_triton.policy.sandbox import SandboxPolicy
+from safe_triton.policy.sequences import SequenceLimits
 from safe_triton.policyfile.deploy_tables import DeployPolicy
 from safe_triton.policyfile.document import Document
 from safe_triton.policyfile.gateway_checks import ALL_MODELS
@@ -27,7 +28,7 @@ D = TypeVar("D", bound=Declaration)
 
 DEFAULT = "default"
 CONFIG = "config.pbtxt"
-PARTS = ("limits", "sandbox", "protect", "outputs", "bls", "auto_complete")
+PARTS = ("limits", "sandbox", "protect", "outputs", "bls", "sequences", "auto_complete")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class ModelPolicy:
         protect: serve it under the SDK's checks although its class does not ask for them.
         outputs: whether a protected model's outputs that break config.pbtxt are passed, and counted, or refused.
         bls: which models it may call.
+        sequences: upper bounds for the state of its sequences, where its class keeps any.
         auto_complete: whether it may complete its own configuration.
         sources: where each value comes from, by dotted name: ``default``, ``safe-triton.toml:12``, ``config.pbtxt``.
 
@@ -52,6 +54,7 @@ class ModelPolicy:
     protect: bool = False
     outputs: Literal["warn", "refuse"] = "warn"
     bls: BlsGrants = dataclasses.field(default_factory=BlsGrants)
+    sequences: SequenceLimits = dataclasses.field(default_factory=SequenceLimits)
     auto_complete: AllowAutoComplete | Literal[False] = False
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from safe_triton._declared import Declaration, defaults_of
 from safe_triton.errors import PolicyError
-from safe_triton.policy.defaults import DEFAULTS, DefaultLimit
+from safe_triton.policy.defaults import DEFAULTS, SEQUENCE_BY_NAME, DefaultLimit
 from safe_triton.policy.limits import InputLimits, Limits, OutputLimits, ScalarType
 from safe_triton.policy.passed_on import to_plain
 from safe_triton.policy.sandbox import (
@@ -28,6 +28,7 @@ from safe_triton.policy.sandbox import (
     ResourceLimits,
     SandboxPolicy,
 )
+from safe_triton.policy.sequences import SequenceLimits
 from safe_triton.unsafe import Unlimited
 
 NOT_IN_TOML: Mapping[type, frozenset[str]] = {InputLimits: frozenset({"schema", "content"})}
@@ -37,6 +38,7 @@ ROWS: Mapping[type, Mapping[str, DefaultLimit]] = {
     Limits: {row.name: row for row in DEFAULTS},
     ResourceLimits: {row.name: row for row in (*RESOURCE_DEFAULTS, GPU_PERCENT_DEFAULT)},
     SandboxPolicy: {SCRATCH_DEFAULT.name: SCRATCH_DEFAULT},
+    SequenceLimits: SEQUENCE_BY_NAME,
 }
 """The rows of the tables of defaults, by declaration and field."""
 

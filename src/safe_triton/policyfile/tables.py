@@ -51,6 +51,14 @@ class ServerPolicy(Table):
     repository_poll_s: int = setting(
         1, "seconds between two looks at the models' files", "a model that is reloaded waits as long", ge=1, le=3_600
     )
+    max_memory_bytes: int = setting(
+        8 << 30,
+        "bytes of tritonserver itself",
+        "a short request can claim a tensor of any size, for which memory is set aside; models of other backends "
+        "get three times the size of their files on top",
+        ge=256 << 20,
+        le=1 << 44,
+    )
     log_format: Literal["text", "json"] = setting("text", "word", "json for programs that collect logs")
     flags: Words = setting((), "flags of tritonserver", "none is needed; one that undoes a protection is refused")
 

@@ -70,6 +70,8 @@ class Watchdog:
         slot: ``[start, due, caller_due]``. The request path writes ``monotonic()`` before the author's code and
             ``0.0`` after it; if that time is ``due`` or later, it calls :meth:`rearm` first. ``caller_due`` is set by
             :meth:`shorten` for one call, and set back to ``0.0`` after it.
+        on_late: told from the watchdog's thread, with the call's start, that a call has passed its soft deadline and
+            goes on; again and again while it does.
 
     Does not cover:
         Module level of ``model.py``, which runs before ``initialize``. Soft deadlines of code that holds the GIL or
@@ -81,6 +83,7 @@ class Watchdog:
         self.slot: list[float] = [0.0, 0.0, 0.0]
         self._logger = logger
         self._ends_process = ends_process
+        self.on_late: Callable[[float], None] | None = None
         self._soft_s = LONGEST_S
         self._hard_s = LONGEST_S
         self._last_interrupt = 0.0
@@ -207,6 +210,8 @@ class Watchdog:
         soft_left_s = min(self._soft_s - age, caller_due_s - now) if caller_due_s else self._soft_s - age
         if soft_left_s > 0:
             return min(soft_left_s, left_s, TICK_S)
+        if self.on_late is not None:
+            self.on_late(start)
         if self._interrupts:
             signal.pthread_kill(self._main, INTERRUPT_SIGNAL)
         return min(REPEAT_S, left_s)

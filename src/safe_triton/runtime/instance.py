@@ -23,7 +23,7 @@ from safe_triton.runtime.context import ModelContext
 from safe_triton.runtime.deadline import LONGEST_S, Watchdog
 from safe_triton.runtime.log import ModelLogger, model_logger
 from safe_triton.runtime.metrics import MetricsFlusher
-from safe_triton.runtime.operator import check_granted, tightened
+from safe_triton.runtime.operator import check_granted, tightened, tightened_sequences
 from safe_triton.runtime.outcome import Outcomes, log_failure, new_error_id
 from safe_triton.runtime.stats import Stats
 from safe_triton.validation import Plan, compile_plan
@@ -184,8 +184,12 @@ class Instance:
         Raises:
             PolicyError: the declaration is wrong, or config.pbtxt has no sequences.
         """
+        from safe_triton.policy.sequences import SequenceLimits
         from safe_triton.runtime.sequences import SequenceStore
 
+        if not isinstance(limits, SequenceLimits):
+            raise LoadError("policy.type: sequences must be a SequenceLimits", reason="policy.type")
+        limits = tightened_sequences(limits)
         store = SequenceStore(limits, self.plan.config, self.stats.sequences)
         store.start()
         return replace(self, sequences=store)

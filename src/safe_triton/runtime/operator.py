@@ -12,13 +12,16 @@ from safe_triton.policy.passed_on import (
     CALLS_VARIABLE,
     LIMITS_VARIABLE,
     OUTPUTS_VARIABLE,
+    SEQUENCES_VARIABLE,
     calls_from_json,
     limits_from_json,
+    sequences_from_json,
 )
 from safe_triton.policy.toml_text import toml_key, toml_value
 
 if TYPE_CHECKING:
     from safe_triton.policy.bls import BlsGrants, BlsPolicy
+    from safe_triton.policy.sequences import SequenceLimits
 
 
 def tightened(limits: Limits, config: ModelConfig) -> Limits:
@@ -49,6 +52,16 @@ def tightened(limits: Limits, config: ModelConfig) -> Limits:
     # … and one that no tensor of this model can meet is none either, so only what the class wrote has to apply.
     object.__setattr__(both, "declared", limits.declared)
     return both
+
+
+def tightened_sequences(limits: SequenceLimits) -> SequenceLimits:
+    """Return the bounds of a model's sequences under those that the operator's policy passed on, if any.
+
+    Raises:
+        PolicyError: what was passed on cannot be read.
+    """
+    text = os.environ.get(SEQUENCES_VARIABLE)
+    return limits.tighten(sequences_from_json(text)) if text else limits
 
 
 def granted_calls() -> BlsGrants | None:

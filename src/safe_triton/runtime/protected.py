@@ -84,7 +84,6 @@ class ProtectedExecution:
         self._caller_due = instance.plan.caller_due
         self._has_payload = any(spec.payload for spec in instance.plan.inputs.values())
         self._responses = ResponseCheck(instance, refuses=refuses)
-        self._counting = threading.Lock()
         self._answer = instance.outcomes.answer
         # When the calls that are being awaited began, or last got on.
         self._awaited: dict[object, float] = {}
@@ -95,7 +94,7 @@ class ProtectedExecution:
             rows_of=self._rows_of,
             check_response=self._responses.check,
             answer=self._answer,
-            count=self._count,
+            count=instance.stats.count,
             note_progress=self._note_progress,
         )
         self.watch, self.unwatch = self._senders.install, self._senders.remove
@@ -108,15 +107,16 @@ class ProtectedExecution:
             is_async: whether it is an ``async def``, which Triton runs on its event loop.
         """
         self._is_async = is_async
-        run = self._decoupled if self._instance.plan.config.is_decoupled else self._plain
-
+        alone, together = self._alone, self._together
+        if self._instance.plan.config.is_decoupled:
+            alone = together = self._decoupled
         senders, stats = self._senders, self._stats
 
         def guarded(requests: list[Any]) -> Any:
             first, before = monotonic(), stats.execution_s
             senders.current = requests
             try:
-                returned = run(requests, execute)
+                returned = (alone if len(requests) == 1 else together)(requests, execute)
             except BaseException as error:
                 returned = self._broken(requests, error)
             senders.current = []
@@ -190,9 +190,6 @@ class ProtectedExecution:
 
     # -- ordinary models -------------------------------------------------------------------------------------------
 
-    def _plain(self, requests: list[Any], execute: Original) -> Any:
-        return self._alone(requests, execute) if len(requests) == 1 else self._together(requests, execute)
-
     def _alone(self, requests: list[Any], execute: Original) -> Any:
         """Answer the one request of most executes without the lists of a batch, as long as all is as usual."""
         (request,), caller_due, batched = requests, self._caller_due, self._batched
@@ -212,7 +209,7 @@ class ProtectedExecution:
                 checked = responses.check(returned[0], rows)
             except BaseException as error:
                 return [self._answer(error)]
-            self._count("ok" if checked is returned[0] else "answered")
+            self._stats.outcomes["ok" if checked is returned[0] else "answered"] += 1
             return [checked]
         batch = Batch(requests)
         batch.accepted, batch.rows, batch.arrays, batch.due_s = [0], [rows], [arrays], due_s
@@ -280,14 +277,12 @@ class ProtectedExecution:
                     if checked is response:
                         good += 1
                     else:  # an error response
-                        self._count("answered")
+                        self._stats.count("answered")
                 elif self._finish(batch, place, rows, response):
                     good += 1
             except BaseException as error:
                 batch.responses[place] = self._answer_unless_sent(batch.requests[place], error)
-        if good:
-            with self._counting:
-                self._stats.outcomes["ok"] += good
+        self._stats.outcomes["ok"] += good
         return []
 
     def _settle_one(self, batch: Batch, place: int, returned: Any) -> None:
@@ -325,7 +320,7 @@ class ProtectedExecution:
         checked = self._responses.check(response, rows)
         batch.responses[place] = checked
         if checked is not response:  # an error response
-            self._count("answered")
+            self._stats.count("answered")
             return False
         if self._responses.refuses:
             self._responses.check_presence(request, checked)
@@ -458,7 +453,3 @@ class ProtectedExecution:
             if now >= slot[1]:
                 watchdog.rearm()
             slot[0] = now
-
-    def _count(self, outcome: str) -> None:
-        with self._counting:
-            self._stats.count(outcome)

@@ -66,6 +66,13 @@ class GuardedSender:
         self.last_s = monotonic()
         senders.note_progress()
 
+    def is_cancelled(self) -> bool:
+        """Tell whether nobody waits for more: the client is gone, or has its last response.
+
+        Triton is not asked about the latter: it has released the request, and tritonserver 2.51.0 ends when asked.
+        """
+        return self.is_finished or bool(self._sender.is_cancelled())
+
     def fail(self, error: BaseException) -> None:
         """End the request with an error; counted there."""
         if not self.is_finished:

@@ -76,8 +76,6 @@ class SequenceStore:
         counts: dict[str, int],
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        if not isinstance(limits, SequenceLimits):
-            raise PolicyError("policy.type: sequences must be a SequenceLimits", reason="policy.type")
         if limits.problem is not None:
             raise limits.problem
         if not config.has_sequences:

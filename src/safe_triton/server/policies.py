@@ -9,8 +9,10 @@ from safe_triton.policy.passed_on import (
     CALLS_VARIABLE,
     LIMITS_VARIABLE,
     OUTPUTS_VARIABLE,
+    SEQUENCES_VARIABLE,
     calls_to_json,
     limits_to_json,
+    sequences_to_json,
 )
 from safe_triton.policy.sandbox import SandboxPolicy
 
@@ -46,6 +48,8 @@ def _told(policy: ModelPolicy) -> dict[str, str]:
         told[LIMITS_VARIABLE] = limits_to_json(policy.limits)
     if policy.bls.declared:
         told[CALLS_VARIABLE] = calls_to_json(policy.bls)
+    if policy.sequences.declared:
+        told[SEQUENCES_VARIABLE] = sequences_to_json(policy.sequences)
     if policy.outputs == "refuse":
         told[OUTPUTS_VARIABLE] = policy.outputs
     return told

@@ -113,7 +113,7 @@ class OutputPlan:
 
 def sent_bytes(array: Array) -> int:
     """Return an array's bytes on the wire: of objects, the sum of their lengths."""
-    if array.dtype != object:
+    if array.dtype.kind != "O":
         return array.size * array.itemsize
     return sum(map(_sent_bytes, array.ravel().tolist()))
 
@@ -277,8 +277,8 @@ def _compile_single(rules: OutputRules, plan: OutputPlan) -> OutputsCheck:
             if type(array) is ndarray and array.dtype is only_dtype:
                 key = (rows, array.shape)
                 if key in good:
-                    if check_payload is not None:
-                        check_total_bytes(check_payload(array), max_output_bytes)
+                    if check_payload is not None and (total_bytes := check_payload(array)) > max_output_bytes:
+                        check_total_bytes(total_bytes, max_output_bytes)
                     return [(only_name, array)]
                 checked = check_all(outputs, rows)
                 good.note(key, None)

@@ -62,6 +62,11 @@ def skip_without(needs: str) -> None:
         pytest.skip(f"could not succeed without {needs}")
 
 
+def is_filtered() -> bool:
+    """Tell whether a container engine has put its own seccomp filter around the tests."""
+    return "\nSeccomp:\t2" in Path("/proc/self/status").read_text(encoding="utf-8")
+
+
 def harm(name: str, folder: Path, ask: Ask, *, confined: bool, older_thread: bool) -> tuple[bool, dict[str, object]]:
     """Make one attempt in a world of its own and tell whether its effect shows."""
     with Stage(folder) as stage:
@@ -82,6 +87,8 @@ def test_attempt(name: str, tmp_path: Path, ask: Ask) -> None:
     """Alive without the confinement; without effect in it, on the thread that called confine and on an older one."""
     skip_without(ATTEMPTS[name].needs)
     alive, answer = harm(name, tmp_path / "control", ask, confined=False, older_thread=False)
+    if not alive and "Errno" in str(answer.get("error")) and is_filtered():
+        pytest.skip(f"this container's own filter refuses it already: {answer['error']}")
     assert alive, f"the positive control had no effect: {answer}"
     for older_thread in (False, True):
         where = tmp_path / f"confined-{older_thread}"

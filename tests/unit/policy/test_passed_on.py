@@ -12,6 +12,7 @@ from safe_triton import unsafe
 from safe_triton.errors import PolicyError
 from safe_triton.policy import InputLimits, Limits, OutputLimits, ParameterLimits
 from safe_triton.policy.passed_on import MAX_BYTES, limits_from_json, limits_to_json
+from tests.measured import unmeasured
 
 LIMITS = Limits(
     max_batch_size="config",
@@ -65,5 +66,7 @@ def test_what_no_environment_holds_is_refused() -> None:
 def test_reading_them_loads_nothing_heavy() -> None:
     """It happens in the model's process."""
     code = "import sys, safe_triton.policy.passed_on as p; p.limits_from_json('{}'); print([m for m in ('pydantic', 'tomllib', 'numpy') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=unmeasured(), capture_output=True, text=True, timeout=60, check=True
+    )
     assert result.stdout == "[]\n"

@@ -13,11 +13,12 @@ from safe_triton._declared import Declaration, defaults_of
 from safe_triton.policy import InputLimits, Limits, OutputLimits, ParameterLimits, ResourceLimits, SandboxPolicy
 from safe_triton.policy.bls import BlsGrants
 from safe_triton.policy.passed_on import to_plain
+from safe_triton.policy.sequences import SequenceLimits
 from safe_triton.policyfile.document import Document
 from safe_triton.policyfile.mirror import NOT_IN_TOML, REASON_KEYS, ROWS, descriptions, table_of
 
 DECLARATIONS: tuple[type[Declaration], ...] = (
-    Limits, InputLimits, OutputLimits, ParameterLimits, SandboxPolicy, ResourceLimits, BlsGrants,
+    Limits, InputLimits, OutputLimits, ParameterLimits, SandboxPolicy, ResourceLimits, BlsGrants, SequenceLimits,
     unsafe.AllowNetwork, unsafe.AllowProcesses, unsafe.AllowAutoComplete, unsafe.AllowPublicAddress, unsafe.Unlimited,
 )  # fmt: skip
 TOKEN = unsafe.Unlimited(reason="bounded elsewhere")
@@ -58,6 +59,7 @@ VALUES: tuple[tuple[type[Declaration], str, Any], ...] = (
     (SandboxPolicy, "resources", ResourceLimits(open_files=64)),
     (SandboxPolicy, "enforcement", "best-effort"),
     *((ResourceLimits, name, row.minimum + 1) for name, row in ROWS[ResourceLimits].items()),
+    *((SequenceLimits, name, row.minimum + 1) for name, row in ROWS[SequenceLimits].items()),
     (BlsGrants, "allow", ("tokenizer",)),
     (BlsGrants, "allow", ()),
     (BlsGrants, "versions", {"tokenizer": (1, 2)}),
@@ -84,6 +86,7 @@ def read(cls: type[Declaration], table: dict[str, Any]) -> Any:
         SandboxPolicy: {"sandbox": table},
         ResourceLimits: {"sandbox": {"resources": table}},
         BlsGrants: {"bls": table},
+        SequenceLimits: {"sequences": table},
     }
     model = Document.model_validate({"models": {"m": tables[cls]}}).models["m"]
     rules = {InputLimits: model.limits.inputs, OutputLimits: model.limits.outputs}
@@ -97,6 +100,7 @@ def read(cls: type[Declaration], table: dict[str, Any]) -> Any:
         SandboxPolicy: model.sandbox,
         ResourceLimits: model.sandbox.resources,
         BlsGrants: model.bls,
+        SequenceLimits: model.sequences,
     }
     return whole[cls]
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from safe_triton.errors import BlsCycleError, BlsDeadlineError, BlsError, BlsLim
 from safe_triton.policy.defaults import CALL_PARAMETER
 from safe_triton.runtime.bls.frames import Bounds, Frame, read_call
 from safe_triton.runtime.bls.remote import as_bls_error
+from safe_triton.runtime.bls.targets import Target
 from safe_triton.runtime.bls.workers import Workers
 from safe_triton.testing import load_model
 from safe_triton.validation.parameters import compile_parameters
@@ -128,6 +130,50 @@ class TestBounds:
             late.left_s(9.0)
         late.renew(time.monotonic() + 5.0)
         assert late.left_s(9.0) > 0
+
+
+DTYPES = {"FP32": np.float32, "FP64": np.float64, "INT32": np.int32, "BOOL": np.bool_}
+SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
+
+
+class TestSignature:
+    """What leaves is what the target's declaration says, and what arrives is too."""
+
+    @given(
+        dims=st.lists(st.sampled_from([-1, 1, 2]), max_size=2).map(tuple),
+        rows=st.sampled_from([0, 2]),
+        declared=st.sampled_from(sorted(DTYPES)),
+        sent=st.sampled_from(sorted(DTYPES)),
+        shape=SHAPES,
+    )
+    def test_any_array(
+        self, dims: tuple[int, ...], rows: int, declared: str, sent: str, shape: tuple[int, ...]
+    ) -> None:
+        """It passes exactly if its type and every axis fit; the same when it comes again, in both directions."""
+        tensor = BlsTensor(dtype=declared, dims=dims)
+        asked = BlsTarget(version=1, max_batch_size=rows, inputs={"X": tensor}, outputs={"X": tensor})
+        target = Target("m", asked, BlsPolicy(allow={"m": asked}), Path(), lambda name, _: name, [0, 0.0])
+        axes = ((-1, *dims) if rows else dims) if len(shape) == len(dims) + bool(rows) else None
+        fits = (
+            declared == sent
+            and axes is not None
+            and all(size in (-1, actual) for size, actual in zip(axes, shape, strict=True))
+            and (not rows or 1 <= shape[0] <= rows)
+        )
+        array = np.zeros(shape, DTYPES[sent])
+        answer = SimpleNamespace(name=lambda: "X", is_cpu=lambda: True, as_numpy=lambda: array)
+        response = SimpleNamespace(output_tensors=lambda: [answer])
+        for _ in range(2):
+            for check in (
+                lambda: target.tensors_of({"X": array}),
+                lambda: target.outputs_of(response, shape[0] if rows and shape else 0, target.output_names),
+            ):
+                try:
+                    check()
+                except BlsError:
+                    assert not fits
+                else:
+                    assert fits
 
 
 class TestWorkers:

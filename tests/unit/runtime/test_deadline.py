@@ -81,6 +81,18 @@ def in_child(code: str, *, soft_s: float = 0.2, hard_s: float = 0.4) -> tuple[in
     return done.returncode, done.stderr, time.monotonic() - began
 
 
+def test_a_late_call_is_told_of(watchdog: Watchdog) -> None:
+    """By its start, from the watchdog's thread, also while no interrupt can reach it."""
+    told: list[tuple[float, bool]] = []
+    watchdog.on_late = lambda start: told.append((start, threading.current_thread() is threading.main_thread()))
+    run_call(watchdog, SOFT_S / 10)
+    assert told == []
+    began_s = time.monotonic()
+    run_call(watchdog, 10.0)
+    assert began_s <= told[0][0] <= time.monotonic()
+    assert not told[0][1]
+
+
 class TestInterrupt:
     """The soft deadline interrupts the author's code in the main thread, and nothing else."""
 

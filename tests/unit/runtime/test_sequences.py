@@ -20,6 +20,8 @@ from safe_triton.errors import (
     SequenceError,
     SequencesFullError,
 )
+from safe_triton.policy.passed_on import SEQUENCES_VARIABLE, sequences_to_json
+from safe_triton.runtime.operator import tightened_sequences
 from safe_triton.runtime.sequences import END, START, SequenceStore
 from safe_triton.testing import Outcome, Request, load_model
 
@@ -324,3 +326,41 @@ def test_wrong_limits(make: Callable[[], SequenceLimits]) -> None:
     """Whole numbers of at least one."""
     with pytest.raises(PolicyError, match=r"SequenceLimits\.max_"):
         make()
+
+
+class TestOperator:
+    """The operator's policy tightens what the class declares, and never loosens it."""
+
+    @pytest.mark.parametrize(
+        ("operators", "mine", "steps", "idle_ms"),
+        [
+            (SequenceLimits(max_steps=5), SequenceLimits(max_steps=9), 5, 60_000),
+            (SequenceLimits(max_steps=9), SequenceLimits(max_steps=5), 5, 60_000),
+            (SequenceLimits(max_steps=5), SequenceLimits(), 5, 60_000),
+            (SequenceLimits(max_idle_ms=90_000), SequenceLimits(max_steps=200_000), 200_000, 60_000),
+        ],
+    )
+    def test_the_smaller_holds(
+        self, operators: SequenceLimits, mine: SequenceLimits, steps: int, idle_ms: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of what the operator wrote; what was not written says nothing."""
+        monkeypatch.setenv(SEQUENCES_VARIABLE, sequences_to_json(operators))
+        both = tightened_sequences(mine)
+        assert (both.max_steps, both.max_idle_ms) == (steps, idle_ms)
+
+    def test_in_a_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its next step above the operator's number is refused."""
+        monkeypatch.setenv(SEQUENCES_VARIABLE, '{"max_steps":1}')
+        with load_model(Summing, CONFIG) as model:
+            first, second = (
+                model.execute([Request({"X": np.ones((1, 1), np.int64)}, correlation_id=7, flags=flags)])[0]
+                for flags in (1, 0)
+            )
+        assert (first.error, second.error) == (None, "limit.sequence_steps: 2 > 1 at sequence")
+
+    @pytest.mark.parametrize("text", ["[", "[]", '{"max_steps": 0}', '{"max_step": 5}'])
+    def test_what_nobody_can_read(self, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The model does not load: nobody knows what its bounds are."""
+        monkeypatch.setenv(SEQUENCES_VARIABLE, text)
+        with pytest.raises(LoadError, match="SAFE_TRITON_SEQUENCES cannot be read"), load_model(Summing, CONFIG):
+            pass

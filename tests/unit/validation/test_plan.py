@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,14 @@ from pydantic import BaseModel
 
 from safe_triton import InputLimits, Limits, OutputLimits, ParameterLimits, unsafe
 from safe_triton.config import ModelConfig
-from safe_triton.errors import ConfigError, OutputError, PolicyError, RequestError, SafeTritonError
+from safe_triton.errors import (
+    ConfigError,
+    EnvironmentMissingError,
+    OutputError,
+    PolicyError,
+    RequestError,
+    SafeTritonError,
+)
 from safe_triton.validation import Plan, compile_plan
 from safe_triton.validation.reader import LimitsReader
 from safe_triton.validation.remembered import MAX_REMEMBERED
@@ -224,6 +232,19 @@ class TestMetadataFirst:
         held = [cell.cell_contents for cell in plan.check_request.__closure__ or ()]
         assert max(len(value) for value in held if isinstance(value, dict)) <= MAX_REMEMBERED
 
+    def test_a_request_without_its_only_input(self) -> None:
+        """An optional input that was left out is no shape to remember."""
+        plan = compile_plan(Limits(), config(tensor_config("X", [-1], optional=True)))
+        for _ in range(2):
+            assert plan.check_request(Request()) == {}
+
+    def test_inputs_count_together(self) -> None:
+        """Each is within its own bound, and one more byte of both is above the request's."""
+        plan = compile_plan(Limits(max_request_bytes=64), config(tensor_config("X", [-1]), tensor_config("Z", [-1])))
+        assert plan.check_request(Request(Tensor("X", zeros(1, 8)), Tensor("Z", zeros(1, 8))))
+        message = refusal(plan, Tensor("X", zeros(1, 8)), Tensor("Z", zeros(1, 9)))
+        assert message == "limit.request_bytes: 68 > 64 at inputs"
+
     def test_a_remembered_shape_is_not_remembered_for_another_type(self) -> None:
         """The same shape with another dtype or name is checked anew."""
         for model in (config(), config(tensor_config("X", [-1]), tensor_config("Z", [-1], optional=True))):
@@ -264,9 +285,46 @@ class TestSchemas:
         assert refusal(self.plan(), long).startswith("limit.string_bytes: 12000")
         assert self.plan(max_string_bytes=1 << 21).check_request(Request(long))
 
+    def test_without_pydantic(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A schema that nothing could check fails at load."""
+        monkeypatch.setitem(sys.modules, "pydantic", None)
+        with pytest.raises(EnvironmentMissingError, match="a schema needs the package pydantic"):
+            self.plan()
+
+
+class TestRanges:
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (0.0, ""),
+            (1.0, ""),
+            (1.5, "content.range: a value outside [0.0, 1.0] at inputs['X']"),
+            (np.nan, "content.not_finite: NaN at inputs['X']"),
+        ],
+    )
+    def test_at_the_bounds_and_beyond(self, value: float, message: str) -> None:
+        """NaN lies nowhere, and is called by its name."""
+        plan = compile_plan(Limits(inputs={"X": InputLimits(minimum=0.0, maximum=1.0)}), config())
+        tensor = Tensor("X", np.array([[0.5, value]], "f4"))
+        if message:
+            assert refusal(plan, tensor) == message
+        else:
+            assert plan.check_request(Request(tensor))
+
 
 class TestParameters:
     """Request parameters are bounded before they are parsed."""
+
+    def test_bytes_that_are_no_text(self) -> None:
+        """Triton hands over whatever the client sent: reading it fails, which is the client's mistake."""
+
+        class Undecodable(Request):
+            def request_id(self) -> str:
+                return b"\xff".decode()
+
+        plan = compile_plan(Limits(), config(tensor_config("X", [-1]), tensor_config("Z", [-1], optional=True)))
+        with pytest.raises(RequestError, match=r"^request\.utf8: no UTF-8 in an id or a parameter"):
+            plan.check_request(Undecodable(Tensor("X", zeros(1, 1))))
 
     def test_an_endless_text_is_not_parsed(self) -> None:
         """A text that cannot be within the limits is refused by its length."""
@@ -337,6 +395,24 @@ class TestOutputs:
         assert self.reason(plan, {"Y": view, "Z": zeros(1, 0)}) == "output.bytes"
         assert self.reason(plan, {"Y": zeros(1, 9), "Z": zeros(1, 8)}) == "output.bytes"
         assert plan.check_outputs({"Y": zeros(1, 8), "Z": zeros(1, 8)}, 1)
+
+    def test_bytes_count_in_a_remembered_shape_too(self) -> None:
+        """An output's shape says nothing about its strings: the second response is measured as the first."""
+        plan = compile_plan(Limits(max_output_bytes=64), config(outputs=[tensor_config("Y", [-1], "STRING")]))
+        assert plan.check_outputs({"Y": np.array([[b"a"]], object)}, 1)
+        assert self.reason(plan, {"Y": np.array([[b"a" * 65]], object)}) == "output.bytes"
+
+    def test_subclasses_of_arrays(self) -> None:
+        """They are sent as what they hold: their own methods are never called."""
+
+        class Hostile(np.ndarray[Any, Any]):
+            @property  # type: ignore[misc]
+            def shape(self) -> Any:
+                raise AssertionError("the author's code ran inside the check")
+
+        plan = compile_plan(Limits(), config())
+        ((_, array),) = plan.check_outputs({"Y": zeros(1, 2).view(Hostile)}, 1)
+        assert type(array) is np.ndarray
 
     def test_empty_strings_have_a_size_too(self) -> None:
         """Triton writes four bytes before each; a broadcast of them is refused before it is written out."""

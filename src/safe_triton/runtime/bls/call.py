@@ -6,16 +6,12 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from safe_triton.errors import BlsError, BlsUsageError
+from safe_triton.errors import BlsUsageError
 from safe_triton.policy.defaults import CALL_PARAMETER
 from safe_triton.runtime.bls.frames import Frame, cycle
-from safe_triton.runtime.bls.remote import as_bls_error
 
 if TYPE_CHECKING:
     from safe_triton.runtime.bls.client import BlsClient
-
-MAX_LOGGED = 500
-"""Characters of another model's error text in this server's log."""
 
 
 class Call:
@@ -62,24 +58,37 @@ class Call:
         self.left_s = left_s = frame.left_s(target.timeout_s)
         if parameters:
             _check_parameters(parameters, target.name)
-        own = {CALL_PARAMETER: f"{int(left_s * 1000)}{frame.path_text}"}
-        arguments = frame.arguments if carried is None else carried
-        if preferred_memory is not None:
-            arguments = {**arguments, "preferred_memory": preferred_memory}
+        own: dict[str, Any] = {CALL_PARAMETER: f"{int(left_s * 1000)}{frame.path_text}"}
+        if parameters:
+            own = {**parameters, **own}
+        if carried is None:
+            arguments = {} if frame.trace is None else {"trace": frame.trace}
+            if preferred_memory is not None:
+                arguments["preferred_memory"] = preferred_memory
+            self.request = client.request_class(  # by position: each name costs Triton's constructor a look-up
+                frame.request_id,
+                frame.correlation_id,
+                tensors,
+                self.wanted,
+                target.name,
+                target.version,
+                frame.flags,
+                parameters=own,
+                **arguments,
+            )
+            return
         self.request = client.request_class(
             model_name=target.name,
             model_version=target.version,
             inputs=tensors,
             requested_output_names=self.wanted,
-            parameters={**parameters, **own} if parameters else own,
-            **arguments,
+            parameters=own,
+            **carried,
         )
 
     def note_time(self, start: float) -> None:
         """Count the call and the seconds since its start."""
-        spent = self.target.spent
-        spent[0] += 1
-        spent[1] += monotonic() - start
+        self.target.note_call(monotonic() - start)
 
     def now_left_s(self) -> float:
         """Return the seconds that are left for the call now."""
@@ -88,18 +97,10 @@ class Call:
     def accept(self, response: Any) -> dict[str, Any]:
         """Return a checked answer, or raise what its error stands for."""
         if response.has_error():
-            error = response.error()
-            raise self.error(str(error.message()), self.client.codes.get(error.code(), ""))
+            raise self.client.answered(self.target, response.error())
         outputs, received = self.target.outputs_of(response, self.rows, self.wanted)
         self.frame.count_bytes(received)
         return outputs
-
-    def error(self, text: str, code: str) -> BlsError:
-        """Return what another model's error stands for; its text goes to the log only."""
-        error = as_bls_error(self.target.name, text, code)
-        fields = {"reason": error.reason, "target": self.target.key, "answered": text[:MAX_LOGGED]}
-        self.client.logger.warning("a called model answered with an error", extra={"fields": fields})
-        return error
 
 
 def _check_parameters(parameters: Mapping[Any, Any], name: str) -> None:

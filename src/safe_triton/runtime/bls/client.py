@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from safe_triton.policy import bound
 from safe_triton.policy.bls import BlsPolicy
 from safe_triton.runtime.bls.call import Call
 from safe_triton.runtime.bls.frames import Bounds, Frame, Opener
+from safe_triton.runtime.bls.remote import as_bls_error
 from safe_triton.runtime.bls.targets import Target
 from safe_triton.runtime.bls.workers import Workers
 
@@ -22,8 +24,13 @@ if TYPE_CHECKING:
     import asyncio
 
     from safe_triton.runtime._pb import Backend
+    from safe_triton.runtime.bls.in_place import QuickInfer
+    from safe_triton.runtime.forms.engine import Engine, Execute
     from safe_triton.runtime.log import ModelLogger
     from safe_triton.runtime.stats import Stats
+
+MAX_LOGGED = 500
+"""Characters of another model's error text in this server's log."""
 
 
 class BlsClient:
@@ -61,12 +68,12 @@ class BlsClient:
     ) -> None:
         if policy.problem is not None:
             raise policy.problem
-        self._backend = backend
-        self.request_class = backend.InferenceRequest
+        self.request_class, self.tensor_class = backend.InferenceRequest, backend.Tensor
+        self.triton_exception = backend.TritonModelException
         self.logger = logger
         self._policy = policy
         self._max_responses = bound(policy.max_responses)
-        self._is_threaded = policy.when_late == "abandon"
+        self._is_threaded = policy.when_late != "end"
         self.bounds = Bounds(
             self_key=f"{name}:{version}",
             max_calls=bound(policy.max_calls),
@@ -80,11 +87,22 @@ class BlsClient:
             for target, declared in policy.allow.items()
         }
         self._workers = Workers(2 * policy.max_parallel)
+        self._quick_infer: QuickInfer | None = None
         self.codes = {code: word for word, code in backend.codes.items()}
         self._late = 0
         self.callers = "{}"
         self.opener: Opener | None = None
         self.task_opener: ContextVar[Opener | None] = ContextVar("safe_triton_bls", default=None)
+
+    def around_infer(self, execute: Execute, engine: Engine) -> Execute:
+        """Return ``execute`` of the form ``infer``, made ready for calls in place where the policy wants them."""
+        from safe_triton.runtime.bls.in_place import InPlace, is_supervised
+
+        if self._policy.when_late != "answer" or not is_supervised():
+            return execute
+        in_place = InPlace(engine, self)
+        self._quick_infer = in_place.compile_infer()
+        return in_place.around(execute)
 
     def infer(
         self,
@@ -107,14 +125,21 @@ class BlsClient:
         Returns:
             Arrays by output name; an output in a GPU's memory is a ``pb_utils.Tensor``, for ``to_dlpack``.
         """
+        if self._quick_infer is not None and outputs is None and not parameters and preferred_memory is None:
+            answer = self._quick_infer(model, inputs)
+            if answer is not None:
+                return answer
         call = Call(self, model, inputs, outputs, parameters, preferred_memory)
         start = monotonic()
         try:
-            if self._is_threaded:
-                return call.accept(self._workers.run(call.request.exec, call.left_s))
-            return call.accept(call.request.exec())
-        except self._backend.TritonModelException as error:
-            raise call.error(str(error), "") from None
+            if not self._is_threaded:
+                return call.accept(call.request.exec())
+            return call.accept(self._workers.run(call.request.exec, call.left_s))
+        except BlsDeadlineError:
+            call.target.in_place_from_s = inf
+            raise
+        except self.triton_exception as error:
+            raise self.failed(call.target, str(error)) from None
         finally:
             call.note_time(start)
 
@@ -133,8 +158,8 @@ class BlsClient:
         start = monotonic()
         try:
             return call.accept(await self.awaited(call, call.request.async_exec()))
-        except self._backend.TritonModelException as error:
-            raise call.error(str(error), "") from None
+        except self.triton_exception as error:
+            raise self.failed(call.target, str(error)) from None
         finally:
             call.note_time(start)
 
@@ -199,8 +224,8 @@ class BlsClient:
                 results.append(call.accept(worker.wait(left_s)))
             except BlsError as error:
                 failure = failure or error
-            except self._backend.TritonModelException as error:
-                failure = failure or call.error(str(error), "")
+            except self.triton_exception as error:
+                failure = failure or self.failed(call.target, str(error))
             finally:
                 call.note_time(start)
             waiting.popleft()  # an interrupt leaves it there, to be left behind with the others
@@ -259,8 +284,8 @@ class BlsClient:
                 self.check_responses(count)
                 if response.has_error() or response.output_tensors():  # the last one may only be the end's mark
                     yield call.accept(response)
-        except self._backend.TritonModelException as error:
-            raise call.error(str(error), "") from None
+        except self.triton_exception as error:
+            raise self.failed(call.target, str(error)) from None
         finally:
             getattr(responses, "cancel", lambda: None)()
             call.note_time(start)
@@ -294,8 +319,8 @@ class BlsClient:
                 self.check_responses(count)
                 if response.has_error() or response.output_tensors():
                     yield call.accept(response)
-        except self._backend.TritonModelException as error:
-            raise call.error(str(error), "") from None
+        except self.triton_exception as error:
+            raise self.failed(call.target, str(error)) from None
         finally:
             getattr(responses, "cancel", lambda: None)()
             call.note_time(start)
@@ -327,6 +352,17 @@ class BlsClient:
                 "bls.usage: other models can be called only while a request is answered, not in load or unload"
             )
         return opener.open()
+
+    def answered(self, target: Target, error: Any) -> BlsError:
+        """Return what a response's error stands for."""
+        return self.failed(target, str(error.message()), self.codes.get(error.code(), ""))
+
+    def failed(self, target: Target, text: str, code: str = "") -> BlsError:
+        """Return what another model's error stands for; its text goes to the log only."""
+        error = as_bls_error(target.name, text, code)
+        fields = {"reason": error.reason, "target": target.key, "answered": text[:MAX_LOGGED]}
+        self.logger.warning("a called model answered with an error", extra={"fields": fields})
+        return error
 
     def refuse_target(self, model: Any) -> Target:
         """Refuse a call of a model that the policy does not name.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -59,12 +60,19 @@ class Bounds:
         max_calls: calls of one request.
         max_bytes: bytes of its calls.
         max_depth: models on the way from the client to a called one.
+
+    Attributes:
+        path_text: of the call parameter, in a request without callers.
     """
 
     self_key: str
     max_calls: int
     max_bytes: int
     max_depth: int
+    path_text: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path_text", f" {self.self_key}")
 
 
 class Frame:
@@ -79,7 +87,7 @@ class Frame:
     Attributes:
         path: the callers and this model.
         path_text: what follows the remaining milliseconds in the call parameter.
-        arguments: what every call carries on: request id, trace, and the sequence it belongs to.
+        request_id, trace, correlation_id, flags: what every call carries on; the last two for one of a sequence.
 
     Does not cover:
         Threads of the author's that call at the same moment: the counts may then be short by one.
@@ -90,34 +98,38 @@ class Frame:
         "_bytes",
         "_caller_due_s",
         "_calls",
-        "arguments",
+        "correlation_id",
         "due_s",
+        "flags",
         "path",
         "path_text",
+        "request_id",
+        "trace",
     )
 
     def __init__(self, bounds: Bounds, request: Any, callers: str, due_s: float) -> None:
-        left_ms, path = read_call(callers)
-        if bounds.self_key in path:
-            raise cycle((*path, bounds.self_key))
-        depth = len(path) + 2
-        if depth > bounds.max_depth:
-            raise BlsLimitError(f"bls.limit: {depth} models from the client to a called one, above max_depth")
-        self.path = (*path, bounds.self_key)
-        self.path_text = f" {SEPARATOR.join(self.path)}"
-        self._caller_due_s = monotonic() + left_ms / 1000
-        self.renew(due_s)
+        self._caller_due_s, self.due_s = inf, due_s
+        self.path: tuple[str, ...] = (bounds.self_key,)
+        self.path_text = bounds.path_text
+        if CALL_PARAMETER in callers:
+            left_ms, path = read_call(callers)
+            if bounds.self_key in path:
+                raise cycle((*path, bounds.self_key))
+            depth = len(path) + 2
+            if depth > bounds.max_depth:
+                raise BlsLimitError(f"bls.limit: {depth} models from the client to a called one, above max_depth")
+            self.path = (*path, bounds.self_key)
+            self.path_text = f" {SEPARATOR.join(self.path)}"
+            self._caller_due_s = monotonic() + left_ms / 1000
+            self.renew(due_s)
         self._bounds = bounds
-        self._calls = 0
-        self._bytes = 0
-        self.arguments: dict[str, Any] = {}
+        self._calls = self._bytes = 0
+        self.request_id, self.trace, self.correlation_id, self.flags = "", None, 0, 0
         if request is not None:
-            self.arguments["request_id"] = request.request_id()
-            self.arguments["trace"] = request.trace()
+            self.request_id, self.trace = request.request_id(), request.trace()
             correlation_id = request.correlation_id()
             if correlation_id:
-                self.arguments["correlation_id"] = correlation_id
-                self.arguments["flags"] = request.flags()
+                self.correlation_id, self.flags = correlation_id, request.flags()
 
     def renew(self, due_s: float) -> None:
         """Set when this model's answer is due; never after its caller's."""

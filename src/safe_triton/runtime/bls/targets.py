@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from numpy import ndarray
@@ -32,6 +34,12 @@ from safe_triton.validation.remembered import Remembered
 
 MAX_REMEMBERED = 64
 """Combinations of names whose compiled check is kept."""
+
+QUICK_S = 0.005
+"""A call below that is a quick one: of a longer one, two switches of threads are half a hundredth."""
+
+SETTLING_S = 20.0
+"""After a start, no call is made in place for so long: a process that a late call ended cannot end so every moment."""
 
 LONGEST_S = 1e9
 """A call without a time of its own; the caller's remaining time always bounds it."""
@@ -111,6 +119,10 @@ class Target:
         tensor_class: ``pb_utils.Tensor``.
         spent: calls and seconds, for the metrics.
 
+    Attributes:
+        quick_calls: calls in a row that were quick.
+        in_place_from_s: from when on calls may be made in place, as ``monotonic()`` counts.
+
     Raises:
         ConfigError: reason ``config.target``; the target's config.pbtxt cannot be read from this process.
     """
@@ -133,10 +145,18 @@ class Target:
         self.inputs = Side(config.inputs, config, finite, max_bytes)
         self.outputs = Side(config.outputs, config, finite, max_bytes)
         self.output_names = list(self.outputs.plans)
-        self._find_input_dtype, self._find_output_dtype = self.inputs.find_dtype.get, self.outputs.find_dtype.get
-        self._find_good_inputs, self._find_good_outputs = self.inputs.good.get, self.outputs.good.get
-        self.spent = spent
+        self.find_input_dtype, self.find_output_dtype = self.inputs.find_dtype.get, self.outputs.find_dtype.get
+        self.find_good_inputs, self.find_good_outputs = self.inputs.good.get, self.outputs.good.get
+        self._spent = spent
         self._tensor_class = tensor_class
+        self.quick_calls = 0
+        self.in_place_from_s = inf if self.timeout_s < LONGEST_S else monotonic() + SETTLING_S
+
+    def note_call(self, took_s: float) -> None:
+        """Count a call and its seconds."""
+        self._spent[0] += 1
+        self._spent[1] += took_s
+        self.quick_calls = self.quick_calls + 1 if took_s < QUICK_S else 0
 
     def tensors_of(self, inputs: Any) -> tuple[list[Any], int, int]:
         """Turn what the author sends into Triton's tensors.
@@ -153,14 +173,14 @@ class Target:
         if type(inputs) is not dict:
             raise BlsUsageError(f"bls.usage: inputs of '{self.name}' are a dict of arrays, not {type(inputs).__name__}")
         tensor_class = self._tensor_class
-        find_dtype = self._find_input_dtype
+        find_dtype = self.find_input_dtype
         key: list[Any] = []
         for name, array in inputs.items():
             if type(array) is not ndarray or array.dtype is not find_dtype(name):
                 break
             key += name, array.shape
         else:
-            known = self._find_good_inputs(tuple(key))
+            known = self.find_good_inputs(tuple(key))
             if known is not None:
                 return [tensor_class(name, array) for name, array in inputs.items()], *known
         kept = {} if tensor_class not in set(map(type, inputs.values())) else self._kept(inputs)
@@ -201,7 +221,7 @@ class Target:
         """
         outputs: dict[str, Any] = {}
         on_gpu: dict[str, Any] = {}
-        find_dtype = self._find_output_dtype
+        find_dtype = self.find_output_dtype
         key: list[Any] = [rows]
         tensors = response.output_tensors()
         for tensor in tensors:
@@ -214,7 +234,7 @@ class Target:
                 key += name, array.shape
         is_plain = wanted is self.output_names and len(key) == 1 + 2 * len(tensors) == 1 + 2 * len(outputs)
         if is_plain and len(outputs) == len(wanted):
-            known = self._find_good_outputs(tuple(key))
+            known = self.find_good_outputs(tuple(key))
             if known is not None:
                 return outputs, known[1]
         if len(outputs) + len(on_gpu) != len(tensors):

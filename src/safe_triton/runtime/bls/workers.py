@@ -7,27 +7,33 @@ wait; ``timeout`` of a request only bounds its time in a queue, and only where t
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from safe_triton.errors import BlsDeadlineError, BlsLimitError
 
+LONGEST_POLL_S = 1e6
+"""Of one wait: the kernel counts milliseconds in 32 bits."""
+
 
 class Worker:
     """One thread that runs one function at a time.
 
-    It is woken by an eventfd: writing to one lets go of the GIL, which a lock's release keeps, so that the thread would
-    wake only to wait for it.
+    Both sides are woken by an eventfd: writing to one lets go of the GIL, which a lock's release keeps, so that whoever
+    wakes would only wait again.
     """
 
-    __slots__ = ("_claim", "_done", "_error", "_function", "_go", "_is_busy", "_pool", "_result", "_thread")
+    __slots__ = ("_claim", "_done", "_error", "_function", "_go", "_is_busy", "_poll", "_pool", "_result", "_thread")
 
     def __init__(self, pool: Workers, number: int) -> None:
         self._pool = pool
         self._go = os.eventfd(0, os.EFD_CLOEXEC)
-        self._done = threading.Lock()
-        self._done.acquire()
+        self._done = os.eventfd(0, os.EFD_CLOEXEC)
+        # Edge-triggered: each write wakes one wait, and nobody has to read.
+        self._poll = select.epoll(1, select.EPOLL_CLOEXEC)
+        self._poll.register(self._done, select.EPOLLIN | select.EPOLLET)
         self._function: Callable[[], Any] | None = None
         self._result: Any = None
         self._error: BaseException | None = None
@@ -51,10 +57,10 @@ class Worker:
         Raises:
             BlsDeadlineError: it did not come back in time; the thread is left to it.
         """
-        if not self._done.acquire(True, min(left_s, threading.TIMEOUT_MAX)):
+        if not self._poll.poll(min(left_s, LONGEST_POLL_S), 1):
             if self._left_behind():
                 raise BlsDeadlineError("bls.deadline: the called model did not answer in time")
-            self._done.acquire()  # it came back in this very moment
+            self._poll.poll(-1, 1)  # it came back in this very moment
         error, result = self._error, self._result
         self._error = self._result = self._function = None
         self._is_busy = False
@@ -84,7 +90,7 @@ class Worker:
         return True
 
     def _run(self) -> None:
-        wait, go, done = os.eventfd_read, self._go, self._done.release
+        wait, go, wake, done = os.eventfd_read, self._go, os.eventfd_write, self._done
         while True:
             wait(go)
             function, claim = self._function, self._claim
@@ -99,7 +105,9 @@ class Worker:
                 claim.pop()
             except IndexError:
                 break
-            done()
+            wake(done, 1)
+        self._poll.close()
+        os.close(done)
         os.close(go)
         self._pool.forget()
 

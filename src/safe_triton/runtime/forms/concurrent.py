@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -15,8 +16,8 @@ from safe_triton.runtime.forms.engine import Engine, Execute
 def compile_async_infer(engine: Engine, infer: Callable[..., Any], *, takes_request: bool) -> Execute:
     """Compile ``execute`` for an asynchronous ``infer``.
 
-    The soft deadline cancels the request's task. A task that ignores that is left to the hard deadline, which counts
-    from the start of the execute.
+    The soft deadline cancels the task that answers the request: Triton's own where an execute has one request, else
+    one for each. Code that ignores that is left to the hard deadline, which counts from the start of the execute.
 
     Args:
         engine: the parts of the request path.
@@ -29,12 +30,27 @@ def compile_async_infer(engine: Engine, infer: Callable[..., Any], *, takes_requ
     slot = watchdog.slot
     deadline_s = min(plan.deadline_s, 1e9)
 
-    async def call(inputs: dict[str, Any], request: Any) -> Any:
+    async def within(left_s: float, running: Any) -> Any:
+        """Await the author's code; cancel it when its time is over."""
+        task, is_late, outputs = asyncio.current_task(), False, None
+
+        def end() -> None:
+            nonlocal is_late
+            is_late = True
+            if task is not None:
+                task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(left_s, end)
         try:
-            return await started(inputs, request)
-        except (SystemExit, KeyboardInterrupt) as error:
-            # asyncio lets these two end the thread of Triton's event loop.
-            raise RuntimeError("the model's code tried to end the process") from error
+            outputs = await running
+        except BaseException:
+            if not is_late:
+                raise
+        finally:
+            timer.cancel()
+        if is_late:  # also where it came back all the same
+            raise DeadlineExceededError(SHORTENED if left_s < deadline_s else "deadline.exceeded")
+        return outputs
 
     async def answer(request: Any) -> Any:
         try:
@@ -44,16 +60,13 @@ def compile_async_infer(engine: Engine, infer: Callable[..., Any], *, takes_requ
             rows = engine.rows_of(inputs)
             called = monotonic()
             stats.guard_s += called - start
-            task = asyncio.ensure_future(call(inputs, request))
-            done, _ = await asyncio.wait({task}, timeout=min(deadline_s, max(due_s - called, 0.0)))
-            if not done:
-                task.cancel()
-                await asyncio.wait({task})
-                raise DeadlineExceededError(SHORTENED if due_s - called < deadline_s else "deadline.exceeded")
+            left_s = deadline_s if due_s == inf else min(deadline_s, max(due_s - called, 0.0))
+            outputs = await within(left_s, started(inputs, request))
             stats.execution_s += monotonic() - called
-            checked = plan.check_outputs(task.result(), rows)
+            checked = plan.check_outputs(outputs, rows)
             response = InferenceResponse([Tensor(name, array) for name, array in checked])
         except BaseException as error:
+            # SystemExit and KeyboardInterrupt too: asyncio lets them end the thread of Triton's event loop.
             engine.take_due()
             return outcomes.answer(error)
         stats.outcomes["ok"] += 1
@@ -65,6 +78,8 @@ def compile_async_infer(engine: Engine, infer: Callable[..., Any], *, takes_requ
             watchdog.rearm()
         slot[0] = start
         try:
+            if len(requests) == 1:
+                return [await answer(requests[0])]
             return list(await asyncio.gather(*[answer(request) for request in requests]))
         except BaseException as error:
             return engine.answer_rest([], requests, error)

@@ -50,18 +50,20 @@ class ClientWatch:
         idle = 0
         while True:
             sleep(CHECK_S)
-            sender = self._sender
-            idle = 0 if sender is not None else idle + 1
-            if sender is not None and _is_gone(sender):
-                self._note(sender)
-            elif idle >= IDLE_CHECKS and self._has_ended():
+            idle = 0 if self._look() else idle + 1
+            if idle >= IDLE_CHECKS and self._has_ended():
                 return
 
-    def _note(self, sender: Any) -> None:
+    def _look(self) -> bool:
+        """Ask Triton about the stream that runs, if there is one, and note when its client is gone."""
+        # With the lock, so that no stream ends meanwhile: asking about a request that Triton has released ends
+        # tritonserver 2.51.0.
         with self._lock:
-            if self._sender is sender:
+            sender = self._sender
+            if sender is not None and _is_gone(sender):
                 self._sender, self.is_gone = None, True
                 self._watchdog.shorten(monotonic())
+        return sender is not None
 
     def _has_ended(self) -> bool:
         with self._lock:

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from safe_triton.config import ModelConfig
 from safe_triton.errors import PolicyError
-from safe_triton.runtime.forms.batch import compile_infer_batch
 from safe_triton.runtime.forms.engine import Engine, Execute
-from safe_triton.runtime.forms.plain import compile_plain_infer
-from safe_triton.runtime.forms.single import compile_infer
-from safe_triton.runtime.forms.stream import compile_stream
 
 if TYPE_CHECKING:
     from safe_triton.runtime.bls import BlsClient
@@ -71,27 +67,40 @@ def compile_execute(
         if not takes_request:
             raise _wrong(f"sequences are declared, and {form} does not take the request, which has the state")
         function = in_sequence(sequences, "async" if is_async(model, form) else form, function)
-    if bls is not None:
-        from safe_triton.runtime.bls.around import by_callers, framed
+    kind = "async" if is_async(model, form) else form
+    if bls is None:
+        return _compile(engine, kind, function, takes_request=takes_request)
+    from safe_triton.runtime.bls.around import by_callers, framed
 
-        kind = "async" if is_async(model, form) else form
-        if form != "infer_batch" and not takes_request:
-            function = _without_request(function)
-        function = framed(bls, kind, function, engine.plan.deadline_s)
-        if form == "infer_batch":
-            return by_callers(bls, compile_infer_batch(engine, function))
-        takes_request = True
-    if form == "infer_batch":
+    if form != "infer_batch" and not takes_request:
+        function = _without_request(function)
+    function = framed(bls, kind, function, engine.plan.deadline_s)
+    execute = _compile(engine, kind, function, takes_request=True)
+    if kind == "infer":
+        return bls.around_infer(execute, engine)
+    return by_callers(bls, execute) if kind == "infer_batch" else execute
+
+
+def _compile(engine: Engine, kind: str, function: Callable[..., Any], *, takes_request: bool) -> Execute:
+    """Compile one form, whose module only the models that need it import: each costs memory and time to start."""
+    if kind == "infer_batch":
+        from safe_triton.runtime.forms.batch import compile_infer_batch
+
         return compile_infer_batch(engine, function)
-    if form == "stream":
+    if kind == "stream":
+        from safe_triton.runtime.forms.stream import compile_stream
+
         return compile_stream(engine, function, takes_request=takes_request)
-    if is_async(model, form):
-        # Not above: Triton imports asyncio at the first execute; before that it would only make the start slower.
+    if kind == "async":
         from safe_triton.runtime.forms.concurrent import compile_async_infer
 
         return compile_async_infer(engine, function, takes_request=takes_request)
     if engine.plan.plain is not None:
+        from safe_triton.runtime.forms.plain import compile_plain_infer
+
         return compile_plain_infer(engine, function, engine.plan.plain, takes_request=takes_request)
+    from safe_triton.runtime.forms.single import compile_infer
+
     return compile_infer(engine, function, takes_request=takes_request)
 
 

@@ -40,7 +40,7 @@ def compile_infer(engine: Engine, infer: Callable[..., Any], *, takes_request: b
         first = now = clock()
         while len(responses) < len(requests):
             try:
-                for request in requests[len(responses) :]:
+                for request in requests[len(responses) :] if responses else requests:
                     try:
                         # From here on: a schema's validators are the author's code too.
                         if now >= slot[1]:

@@ -5,11 +5,14 @@ The generator is asked for its next response when Triton has taken the last one,
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from time import monotonic
+from types import GeneratorType
 from typing import Any
 
 from safe_triton.errors import DeadlineExceeded, DeadlineExceededError, OutputError
+from safe_triton.runtime.deadline import late
 from safe_triton.runtime.forms.engine import Engine, Execute
 from safe_triton.runtime.forms.gone import ClientWatch
 from safe_triton.validation.outputs import sent_bytes
@@ -31,15 +34,33 @@ def compile_stream(engine: Engine, stream: Callable[..., Any], *, takes_request:
     check_request = engine.check_request
     client = ClientWatch(watchdog)
     end = object()
+    starts_nothing = inspect.isgeneratorfunction(stream)  # calling one only makes the generator
+
+    deadline_s, rearm, shorten, was_late = plan.deadline_s, watchdog.rearm, watchdog.shorten, watchdog.is_late
 
     def timed(due_s: float, step_s: float, function: Callable[..., Any], *arguments: Any) -> Any:
-        now = monotonic()
-        if now >= due_s:
+        """Run one step of the author's code under the deadlines; as ``engine.timed``, without a call on the way."""
+        start = monotonic()
+        if start >= due_s:
             raise DeadlineExceededError("deadline.exceeded: the responses took too long (stream_deadline_ms)")
-        due_s = min(due_s, now + step_s)
-        if now + plan.deadline_s > due_s:
-            watchdog.shorten(due_s)
-        return engine.timed(function, *arguments)
+        due_s = min(due_s, start + step_s)
+        if start + deadline_s > due_s:
+            shorten(due_s)
+        if start >= slot[1]:
+            rearm()
+        slot[0] = start
+        try:
+            return function(*arguments)
+        except DeadlineExceeded:
+            raise
+        except BaseException as error:
+            slot[0] = 0.0
+            if was_late(start, monotonic()):
+                raise late(error) from error
+            raise
+        finally:
+            slot[0] = slot[2] = 0.0
+            stats.execution_s += monotonic() - start
 
     def send_all(request: Any, sender: Any) -> str:
         inputs = check_request(request)
@@ -48,19 +69,22 @@ def compile_stream(engine: Engine, stream: Callable[..., Any], *, takes_request:
         rows = engine.rows_of(inputs)
         count, left_bytes = 0, plan.max_stream_bytes
         client.begin(sender)
-        responses = timed(due_s, step_s, call, inputs, request)
+        responses = call(inputs, request) if starts_nothing else timed(due_s, step_s, call, inputs, request)
         if not isinstance(responses, Iterator):
             raise OutputError(
                 f"output.type: {type(responses).__name__}, expected a generator of dicts", reason="output.type"
             )
+        has_ended = False
         try:
             while True:
                 outputs = timed(due_s, step_s, next, responses, end)
                 if outputs is end:
+                    has_ended = type(responses) is GeneratorType  # there is nothing left to close
                     return "ok"
                 checked = plan.check_outputs(outputs, rows)
                 count += 1
-                left_bytes -= sum([sent_bytes(array) for _, array in checked])
+                for _, array in checked:
+                    left_bytes -= sent_bytes(array)
                 if count > plan.max_responses:
                     raise OutputError(
                         f"output.responses: more than {plan.max_responses} to one request (max_responses)",
@@ -80,7 +104,7 @@ def compile_stream(engine: Engine, stream: Callable[..., Any], *, takes_request:
             raise
         finally:
             client.end()
-            close = getattr(responses, "close", None)
+            close = None if has_ended else getattr(responses, "close", None)
             if close is not None:
                 engine.timed(close)
 

@@ -195,6 +195,7 @@ def lazy_numpy():
 
 def lazy_standard_library():
     import bz2
+    import cProfile  # a file of its own in every Python, where others are part of the interpreter
     import decimal
     import email.mime.text
     import multiprocessing
@@ -203,6 +204,7 @@ def lazy_standard_library():
     return (
         ET.fromstring("<a/>").tag,
         bz2.compress(b"x")[:1],
+        cProfile.__name__,
         decimal.Decimal(1),
         email.__name__,
         multiprocessing.__name__,
