@@ -68,7 +68,7 @@ VALUES = st.recursive(
 class TestRendered:
     """Everything that is rendered passes the audit, and no pod breaks the restricted standard."""
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(base=st.sampled_from([GATEWAY, PLAIN, PUBLIC]), deploy=DEPLOY, sandbox=SANDBOX, groups=GROUPS)
     def test_the_audit_has_nothing_to_say(
         self, base: str, deploy: Mapping[str, Any], sandbox: Mapping[str, Any], groups: list[Mapping[str, Any]]
@@ -89,7 +89,7 @@ class TestRendered:
 class TestToml:
     """A policy's values that are written come back the same."""
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.dictionaries(st.text(max_size=6), VALUES, max_size=4))
     def test_round_trip(self, values: dict[str, Any]) -> None:
         """For any table that TOML can hold."""

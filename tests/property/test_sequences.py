@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from safe_triton import SequenceLimits
@@ -40,7 +40,6 @@ class Request:
 class TestStore:
     """Each request finds "the state of the sequence that the request belongs to", within ``SequenceLimits``."""
 
-    @settings(deadline=None)  # a busy machine takes its time
     @given(st.lists(STEPS, max_size=40))
     def test_finds_what_the_last_good_request_left(self, steps: list[tuple[int, int, bool, float]]) -> None:
         """The same as a plain dict of dicts that follows the documented rules."""

@@ -189,5 +189,5 @@ class Supervised(RuleBasedStateMachine):
         assert self.world.is_server_up or self.fleet.server.phase is not Phase.WAITING
 
 
-Supervised.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Supervised.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestSupervised = Supervised.TestCase

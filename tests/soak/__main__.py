@@ -6,6 +6,7 @@ Exit status: 0 nothing was lost outside the offender, nothing leaked, grew or st
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import sys
@@ -16,9 +17,13 @@ from pathlib import Path
 
 from tests.chaos.harness import Served, Traffic, infer, served, steady_traffic, wait_for_good_answer
 from tests.chaos.test_faults import FAULTS
-from tests.fuzz.server.campaign import Sender, Tally
+from tests.fuzz.server.campaign import Sender
 from tests.fuzz.server.models import REPOSITORY
 from tests.fuzz.server.scan import own_words
+from tests.fuzz.server.sites import Site
+from tests.fuzz.server.tally import Tally
+from tests.fuzz.server.watch import Watch
+from tests.fuzz.server.wire import Entrance
 from tests.soak.report import Soak, write
 from tests.soak.samples import Sampler
 
@@ -64,6 +69,7 @@ def soak(minutes: float, *, fault_every_s: float, sample_every_s: float, seed: i
         hostile=dict(hostile.outcomes),
         unhealed=unhealed,
         final=final,
+        offenders=frozenset(model for fault in FAULTS for model in fault.models),
     )
 
 
@@ -74,13 +80,13 @@ def latencies_ms(traffic: Traffic) -> list[float]:
 
 def attack(site: Served, seed: int, over: threading.Event, tally: Tally) -> None:
     """Send hostile requests to the models of model_repository/ over gRPC: JSON can end tritonserver, see the fuzzer."""
-    sender = Sender(site, own_words(), protocols=("grpc",))
-    for number in itertools.count():
-        if over.wait(HOSTILE_PAUSE_S):
-            break
-        sender.send_one(seed, number)
-    sender.close()
-    tally.add(sender.tally)
+    fuzzed = Site(site, Entrance(site.address("HTTP"), site.address("gRPC")), (), is_gateway=False)
+    with Watch(site).running() as watch, contextlib.closing(Sender(fuzzed, watch, own_words(), ("grpc",))) as sender:
+        for number in itertools.count():
+            if over.wait(HOSTILE_PAUSE_S):
+                break
+            sender.send_one(seed, number)
+        tally.add(sender.tally)
 
 
 def main() -> int:
@@ -102,11 +108,7 @@ def main() -> int:
     written = write(seen, arguments.output)
     verdict = seen.verdict()
     if arguments.format == "json":
-        print(
-            json.dumps(
-                {"schema": 1, "problems": verdict, "rows": dict(seen.lines()), "files": [str(f) for f in written]}
-            )
-        )
+        print(json.dumps({**seen.as_json(), "files": [str(file) for file in written]}))
     else:
         print(*(f"{name:<28} {text}" for name, text in seen.lines()), sep="\n")
         print(*(f"wrote {file}" for file in written), sep="\n")

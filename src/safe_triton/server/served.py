@@ -60,9 +60,22 @@ class ServedModel:
         """Whether its configuration names inputs and outputs, without which it serves nothing."""
         return bool(self.config.get("input")) and bool(self.config.get("output"))
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all files of its versions now."""
+        return sum(_size_bytes(file) for version in self.versions for file in (self.folder / version).rglob("*"))
+
     def file(self, version: str) -> Path:
         """The entry file of one version, which need not exist."""
         return self.backend_file or self.folder / version / self.entry
+
+
+def _size_bytes(file: Path) -> int:
+    """Size of a file; 0 for a folder, and for what is gone by now."""
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:
+        return 0
 
 
 def read_models(repositories: Iterable[Path]) -> tuple[ServedModel, ...]:

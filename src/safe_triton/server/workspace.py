@@ -33,9 +33,9 @@ class Workspace:
     """
 
     def __init__(self, installation: TritonInstallation) -> None:
-        token = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self.server_id = f"safe-triton-{token}"
-        self.region_prefix = f"safe_triton-{token}-"
+        # Every client may ask for the id: it says nothing about the names of the regions, nor which process this is.
+        self.server_id = f"safe-triton-{secrets.token_hex(8)}"
+        self.region_prefix = f"safe_triton-{os.getpid()}-{secrets.token_hex(4)}-"
         temporary = Path(tempfile.gettempdir())
         if _UNQUOTED.search(str(temporary)):
             raise ServerStartError(

@@ -15,6 +15,7 @@ KINDS = {
     "launcher": "its launcher could not start it",
     "load": "it did not load",
     "load_timeout": "its load took too long",
+    "memory": "it held more memory than it may",
     "oom": "the kernel ended it for memory",
     "rlimit": "it reached a resource limit",
     "seccomp": "it made a forbidden system call",
@@ -45,7 +46,7 @@ def cause_of(status: int | None, *, is_oom: bool = False) -> Cause:
         Which of several processes the kernel killed for memory, when some die at once; a model that picks its status.
     """
     if status is None:
-        return Cause("unknown", "ended; the server had collected its status")
+        return Cause("unknown", "ended; its status could not be read")
     if status == EXIT_STATUS:
         return Cause("deadline", "ended itself at the hard deadline")
     if status == FAILED_STATUS:

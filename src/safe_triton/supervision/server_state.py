@@ -49,11 +49,19 @@ class Stuck:
 
 
 @dataclass(frozen=True)
+class TooLarge:
+    """tritonserver itself holds more memory than it may: a request has claimed a tensor that nobody sent."""
+
+    held_bytes: int
+    allowed_bytes: int
+
+
+@dataclass(frozen=True)
 class ServerTick:
     """Time has passed."""
 
 
-ServerEvent: TypeAlias = "ServerDied | Answers | Stuck | ServerTick"
+ServerEvent: TypeAlias = "ServerDied | Answers | Stuck | TooLarge | ServerTick"
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,10 @@ ServerAction: TypeAlias = "Start | KillServer | Blame | ServerFailed"
 
 @dataclass(frozen=True)
 class ServerHealth:
-    """tritonserver as the supervisor sees it; phases as a model's, without quarantine."""
+    """tritonserver as the supervisor sees it; phases as a model's, without quarantine.
+
+    ``doomed``: why it is being ended, where a request is to blame and no model is.
+    """
 
     phase: Phase = Phase.READY
     since_s: float = 0.0
@@ -97,6 +108,7 @@ class ServerHealth:
     due_s: float | None = None
     suspicion: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     last_cause: Cause | None = None
+    doomed: Cause | None = None
 
 
 ServerStep = tuple[ServerHealth, tuple[ServerAction, ...]]
@@ -112,6 +124,12 @@ def server_step(health: ServerHealth, event: ServerEvent, now_s: float, policy: 
     if isinstance(event, Stuck):
         cause = Cause("load", f"it waits for ever for a process of {event.model!r} that ended while it started")
         return health, (() if health.phase is Phase.WAITING else (Blame(event.model), KillServer(cause)))
+    if isinstance(event, TooLarge):
+        if health.doomed or health.phase is Phase.WAITING:
+            return health, ()
+        held, allowed = (number >> 20 for number in (event.held_bytes, event.allowed_bytes))
+        cause = Cause("memory", f"it holds {held} MiB, allowed {allowed} MiB by max_memory_bytes of [server]")
+        return replace(health, doomed=cause), (KillServer(cause),)
     if health.phase is Phase.WAITING and health.due_s is not None and now_s >= health.due_s:
         return replace(health, phase=Phase.LOADING, since_s=now_s, due_s=None), (Start(),)
     if health.phase is Phase.LOADING and now_s - health.since_s > policy.load_timeout_s + START_GRACE_S:
@@ -127,8 +145,9 @@ def _died(health: ServerHealth, event: ServerDied, now_s: float, policy: Supervi
         for name, rows in health.suspicion.items()
         if (kept := tuple(row for row in rows if now_s - row[0] < SUSPICION_S))
     }
-    for name in event.suspects:
-        suspicion[name] = (*suspicion.get(name, ()), (now_s, 1 / len(event.suspects)))
+    cause, suspects = (health.doomed, frozenset[str]()) if health.doomed else (event.cause, event.suspects)
+    for name in suspects:
+        suspicion[name] = (*suspicion.get(name, ()), (now_s, 1 / len(suspects)))
     blamed = sorted(name for name, rows in suspicion.items() if sum(weight for _, weight in rows) >= ENOUGH_SUSPICION)
     waiting = replace(
         health,
@@ -137,6 +156,7 @@ def _died(health: ServerHealth, event: ServerDied, now_s: float, policy: Supervi
         failures=failures,
         due_s=now_s + wait_s,
         suspicion={name: rows for name, rows in suspicion.items() if name not in blamed},
-        last_cause=event.cause,
+        last_cause=cause,
+        doomed=None,
     )
-    return waiting, (ServerFailed(event.cause, event.suspects, wait_s), *(Blame(name) for name in blamed))
+    return waiting, (ServerFailed(cause, suspects, wait_s), *(Blame(name) for name in blamed))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from safe_triton.errors import ModelLoadError, SafeTritonError
 from safe_triton.policy.limits import Limits
-from safe_triton.server.stubs import collect_orphans, exit_status, read_times
+from safe_triton.server.stubs import collect_orphans, exit_status, read_own_memory, read_times
 from safe_triton.server.workspace import SHARED_MEMORY
 from safe_triton.supervision.causes import Cause, OomCounter, cause_of
 from safe_triton.supervision.endpoint import HealthEndpoint
@@ -21,7 +21,7 @@ from safe_triton.supervision.log_hints import LogHints
 from safe_triton.supervision.notify import notify, watchdog_interval_s
 from safe_triton.supervision.observed import Observer
 from safe_triton.supervision.regions import DeadRegions
-from safe_triton.supervision.server_state import Answers, ServerDied, Stuck
+from safe_triton.supervision.server_state import Answers, ServerDied, Stuck, TooLarge
 from safe_triton.supervision.session import Session, remove_session, write_session
 from safe_triton.supervision.state import Changed, Died, Hung, Loaded, LoadFailed, Phase, Started
 from safe_triton.supervision.uncollected import Uncollected
@@ -56,6 +56,9 @@ STARTING_SCAN_S = 0.03
 SETTLED_S = 3.0
 """How long after a load its processes are looked for more often: what was never seen cannot be seen to end."""
 
+INSIDE_FACTOR = 3
+"""Memory of a model that lives in tritonserver itself, by the size of its files: weights, packed weights, buffers."""
+
 STUCK_S = 15.0
 """Time of one round after which the supervision counts as stuck."""
 
@@ -85,6 +88,7 @@ class Supervisor:
         self._hangs = HangWatch(self._hard_deadline_s)
         self._deadlines: dict[str, float | None] = {}
         self._python: set[str] = set()
+        self._allowed_bytes = 0  # of tritonserver itself
         self._stubs: dict[int, Stub] = {}
         self._uncollected = Uncollected()
         self._regions = DeadRegions()
@@ -177,7 +181,7 @@ class Supervisor:
     def _take_over(self) -> None:
         self._fleet.add(self._server.view.models)
         self._unconfirmed = set(self._server.view.models)
-        self._read_deadlines()
+        self._read_limits()
         self._watch_server()
         self._scan()
         self._confirm()
@@ -284,8 +288,10 @@ class Supervisor:
         return self._last_scan_s + (STARTING_SCAN_S if is_starting else LOADING_SCAN_S if loading or is_new else SCAN_S)
 
     def _look(self, now_s: float) -> None:
-        """Look at what nothing announces: hangs, stopped processes, and whether a new server answers."""
+        """Look at what nothing announces: memory, hangs, stopped processes, and whether a new server answers."""
         collect_orphans()
+        if (held_bytes := read_own_memory(self._server_pid)) > self._allowed_bytes:
+            self._fleet.apply_to_server(TooLarge(held_bytes, self._allowed_bytes))
         states = {pid: times.state for pid in tuple(self._stubs) if (times := read_times(pid)) is not None}
         hung = self._hangs.look_at_states(states, now_s)
         hung.update(self._hangs.look(self._server.beats(), now_s))
@@ -350,7 +356,7 @@ class Supervisor:
             for name in changes.changed:
                 self._fleet.apply(name, Changed())
             self._unconfirmed |= set(changes.added)
-            self._read_deadlines()
+            self._read_limits()
             self._hands.report(
                 "reloaded", {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
             )
@@ -364,12 +370,14 @@ class Supervisor:
         except SafeTritonError as error:
             self._hands.report("the gateway keeps its old policy", {"detail": error.message})
 
-    def _read_deadlines(self) -> None:
+    def _read_limits(self) -> None:
         from safe_triton.server.policies import effective_policies
 
         policies = effective_policies(self._policy, self._server.view.served)
         self._python = {model.name for model in self._server.view.served if model.is_python}
         self._deadlines = {name: hard_deadline_s(policy.limits) for name, policy in policies.items()}
+        inside = sum(model.size_bytes for model in self._server.view.served if not model.is_python)
+        self._allowed_bytes = self._policy.server.max_memory_bytes + INSIDE_FACTOR * inside
 
     def _hard_deadline_s(self, model: str) -> float | None:
         return self._deadlines.get(model)

@@ -12,26 +12,26 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 
-from tests.chaos.harness import Served, served
-from tests.fuzz.server.campaign import Campaign, Tally
-from tests.fuzz.server.models import REPOSITORY
-from tests.fuzz.server.scan import CANARY, CANARY_VARIABLE
+from tests.chaos.harness import Served
+from tests.fuzz.server.campaign import Campaign
+from tests.fuzz.server.scan import CANARY, CANARY_VARIABLE, own_words
+from tests.fuzz.server.sites import behind_gateway, plain
+from tests.fuzz.server.tally import Tally
 
-POLICY = Path(__file__).parent / "policy.toml"
 HEALED_S = 60.0
 THREADS = 8
 
 
 def fuzz(
-    requests: int, seed: int, threads: int = THREADS, *, is_quiet: bool = True
+    requests: int, seed: int, threads: int = THREADS, *, is_gateway: bool = False, is_quiet: bool = True
 ) -> tuple[Tally, dict[str, dict[str, object]]]:
     """Serve, send, wait until everything lives again; what became of the requests, and the state of the models."""
     os.environ[CANARY_VARIABLE] = CANARY
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder), repository=REPOSITORY, policy=POLICY) as site:
-        campaign = Campaign(site, seed, requests)
+    serve = behind_gateway if is_gateway else plain
+    with tempfile.TemporaryDirectory() as folder, serve(Path(folder)) as site:
+        campaign = Campaign(site, seed, requests, own_words())
         over = threading.Event()
         progress = threading.Thread(target=_progress, args=(campaign, over, is_quiet))
         progress.start()
@@ -40,11 +40,11 @@ def fuzz(
         finally:
             over.set()
             progress.join()
-        about = _healed(site, tally)
+        about = healed(site.served, tally)
     return tally, about
 
 
-def _healed(site: Served, tally: Tally) -> dict[str, dict[str, object]]:
+def healed(site: Served, tally: Tally) -> dict[str, dict[str, object]]:
     """Wait until everything is ready; what the supervisor counted."""
     began_s = time.monotonic()
     while site.readyz() != 200:
@@ -72,18 +72,18 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=THREADS)
+    parser.add_argument("--gateway", action="store_true", help="through Envoy, over TLS and with an API key")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     arguments = parser.parse_args()
-    tally, models = fuzz(arguments.requests, arguments.seed, arguments.threads, is_quiet=False)
+    began_s = time.monotonic()
+    tally, models = fuzz(
+        arguments.requests, arguments.seed, arguments.threads, is_gateway=arguments.gateway, is_quiet=False
+    )
     if arguments.format == "json":
-        print(json.dumps({"schema": 1, "seed": arguments.seed, **asdict(tally), "models": models}))
+        about = {"seed": arguments.seed, "requests": arguments.requests, "gateway": arguments.gateway}
+        print(json.dumps(tally.as_json(**about, took_s=round(time.monotonic() - began_s), models=models)))
     else:
-        for title, counts in (("sent", tally.sent), ("outcomes", tally.outcomes), ("good requests", tally.good)):
-            print(title, *(f"  {number:>8} {name}" for name, number in counts.most_common()), sep="\n")
-        print("models", *(f"  {name}: {row}" for name, row in models.items()), sep="\n")
-        for pid, numbers in tally.deaths.items():
-            print(f"tritonserver {pid} ended, and was started again, while these were on their way: {sorted(numbers)}")
-        print(f"slowest answer {tally.slowest_s:.1f} s; {len(tally.problems)} problems", *tally.problems[:40], sep="\n")
+        print(*tally.lines(models), sep="\n")
     return 1 if tally.problems else 0
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import time
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
-from tests.chaos.harness import Served
+from tests.fuzz.server.answers import error_text, faults
 from tests.fuzz.server.models import is_right
 from tests.fuzz.server.requests import Good, good, hostile
-from tests.fuzz.server.scan import leaks, own_words
+from tests.fuzz.server.scan import leaks
+from tests.fuzz.server.sites import Site
+from tests.fuzz.server.tally import End, Tally
+from tests.fuzz.server.watch import LOST, Death, Watch
 from tests.fuzz.server.wire import Got, GrpcWire, HttpWire, Sent, Wire, grpc_outputs, http_outputs
 
 HEALED_S = 120.0
@@ -23,39 +26,19 @@ HEALED_S = 120.0
 NOTICED_S = 20.0
 """A closed connection without a new server within so long was closed for no good reason."""
 
+ALONE_S = 2.0
+"""A request that was sent alone and got no answer has ended tritonserver by then, or has not."""
+
+ANSWERED_S = 0.2
+"""The same for one that got an answer."""
+
 GOOD_SHARE = 0.2
-HEALING = {"refused", "closed", "hang", "500", "503", "INTERNAL", "UNAVAILABLE", "NOT_FOUND", "400", "INVALID_ARGUMENT"}
+HEALING = {"refused", "closed", "500", "503", "INTERNAL", "UNAVAILABLE", "NOT_FOUND", "400", "INVALID_ARGUMENT"}
 """What a good request may get while something is being healed; Triton says 400 for a model that is not loaded."""
 
 
-@dataclass
-class Tally:
-    """What became of all requests.
-
-    Attributes:
-        sent: requests by kind.
-        outcomes: by protocol and outcome.
-        good: good requests by what became of them: ``right``, ``right later``, ``wrong``.
-        deaths: of tritonserver, by its pid: the numbers of the requests that were on their way.
-        problems: everything that may not happen, each with the number of its request.
-        slowest_s: the longest wait for an answer.
-    """
-
-    sent: Counter[str] = field(default_factory=Counter)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    good: Counter[str] = field(default_factory=Counter)
-    deaths: dict[int, list[int]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    slowest_s: float = 0.0
-
-    def add(self, other: Tally) -> None:
-        """Add what another thread saw."""
-        for name in ("sent", "outcomes", "good"):
-            getattr(self, name).update(getattr(other, name))
-        for pid, numbers in other.deaths.items():
-            self.deaths.setdefault(pid, []).extend(numbers)
-        self.problems += other.problems
-        self.slowest_s = max(self.slowest_s, other.slowest_s)
+OVERFILLED = re.compile(rb"batch size \d+ for .*, max allowed is \d+")
+"""Triton's own: a request of batch 0 makes it compose a batch that it then refuses, with all who are in it."""
 
 
 @dataclass
@@ -63,101 +46,147 @@ class Campaign:
     """Send requests from several threads until there were enough.
 
     Args:
-        served: the server.
+        site: the server.
         seed: of the first request; request ``n`` is a function of ``seed`` and ``n``.
         requests: how many.
+        words: that no answer may hold.
     """
 
-    served: Served
+    site: Site
     seed: int
     requests: int
+    words: tuple[bytes, ...]
     done: int = 0
 
     def run(self, threads: int) -> Tally:
         """Send all."""
-        numbers, words = count(), own_words()
+        numbers, tally = count(), Tally()
+        with Watch(self.site.served).running() as watch:
 
-        def work(_: int) -> Tally:
-            with contextlib.closing(Sender(self.served, words)) as sender:
-                while (number := next(numbers)) < self.requests:
-                    sender.send_one(self.seed, number)
-                    self.done = max(self.done, number)
-                return sender.tally
+            def work(_: int) -> Tally:
+                with contextlib.closing(Sender(self.site, watch, self.words)) as sender:
+                    while (number := next(numbers)) < self.requests:
+                        sender.send_one(self.seed, number)
+                        self.done = max(self.done, number)
+                    return sender.tally
 
-        tally = Tally()
-        with ThreadPoolExecutor(threads) as pool:
-            for seen in pool.map(work, range(threads)):
-                tally.add(seen)
+            with ThreadPoolExecutor(threads) as pool:
+                for seen in pool.map(work, range(threads)):
+                    tally.add(seen)
+            for death in tuple(watch.deaths):
+                tally.ends.append(self._explain(death, watch))
+        if self.site.is_gateway:
+            tally.problems += [f"tritonserver ended behind the gateway: {end}" for end in tally.ends]
         return tally
+
+    def _explain(self, death: Death, watch: Watch) -> End:
+        """Send what was on its way once more, each alone, and see what ends tritonserver again."""
+        end = End(death.pid, {})
+        for number in death.numbers:
+            with contextlib.closing(Sender(self.site, watch, self.words)) as sender:
+                sent = sender.request(self.seed, number)
+                request = sent.sent if isinstance(sent, Good) else sent
+                end.requests[number] = f"{request.protocol}, {request.kind}"
+                if isinstance(sent, Good):
+                    continue
+                sender.wait_for_good()
+                before = len(watch.deaths)
+                outcome = sender.send(request, number).outcome
+                if watch.has_more_deaths(before, within_s=ALONE_S if outcome in LOST else ANSWERED_S):
+                    end.culprits.append(number)
+        return end
 
 
 class Sender:
-    """One thread's connections, and what it saw."""
+    """One thread's connections, and what it saw.
 
-    def __init__(self, served: Served, words: tuple[bytes, ...], protocols: Sequence[str] = ("http", "grpc")) -> None:
-        self._wires: dict[str, Wire] = {
-            "http": HttpWire(served.address("HTTP")),
-            "grpc": GrpcWire(served.address("gRPC")),
-        }
-        self._served = served
-        self._words = words
+    Args:
+        site: where to send.
+        watch: of its tritonserver.
+        words: that no answer may hold.
+        protocols: to choose from.
+    """
+
+    def __init__(
+        self, site: Site, watch: Watch, words: tuple[bytes, ...], protocols: Sequence[str] = ("http", "grpc")
+    ) -> None:
+        self._wires: dict[str, Wire] = {"http": HttpWire(site.entrance), "grpc": GrpcWire(site.entrance)}
+        self._site = site
+        self._watch = watch
+        self._words = (*words, *site.secrets)
         self._protocols = protocols
-        self._pid: int = served.snapshot()["pid"]
         self.tally = Tally()
 
-    def send_one(self, seed: int, number: int) -> None:
-        """Send the request of one number and judge its outcome."""
+    def request(self, seed: int, number: int) -> Good | Sent:
+        """Return the request of one number."""
         rng = random.Random(f"{seed}:{number}")
         protocol = rng.choice(self._protocols)
         if rng.random() < GOOD_SHARE:
-            self._send_good(good(rng, protocol), number)
+            return good(rng, protocol)
+        return hostile(rng, protocol, is_gateway=self._site.is_gateway)
+
+    def send_one(self, seed: int, number: int) -> None:
+        """Send the request of one number and judge its outcome."""
+        request = self.request(seed, number)
+        if isinstance(request, Good):
+            self._send_good(request, number)
         else:
-            self._send_hostile(hostile(rng, protocol), number)
+            self._send_hostile(request, number)
+
+    def wait_for_good(self) -> None:
+        """Wait until good requests are answered rightly, over each protocol."""
+        for protocol in self._protocols:
+            self._send_good(good(random.Random(0), protocol), -1)
 
     def close(self) -> None:
         """End all connections."""
         for wire in self._wires.values():
             wire.close()
 
-    def _send(self, sent: Sent, number: int) -> Got:
-        began_s = time.monotonic()
+    def send(self, sent: Sent, number: int) -> Got:
+        """Send a request and judge its answer, whatever it asks for."""
+        flight = self._watch.send(number)
         got = self._wires[sent.protocol].send(sent)
-        self.tally.slowest_s = max(self.tally.slowest_s, time.monotonic() - began_s)
+        flight.outcome, flight.ended_s = got.outcome, time.monotonic()
+        self.tally.slowest_s = max(self.tally.slowest_s, flight.ended_s - flight.began_s)
         self.tally.sent[sent.kind] += 1
         self.tally.outcomes[f"{sent.protocol} {got.outcome}"] += 1
+        if text := error_text(sent, got):
+            self.tally.errors[text] += 1
         for leak in leaks(got.answer, sent.everything(), self._words):
-            self.tally.problems.append(f"{number}: {sent.kind}: leaks {leak!r} in {got.answer[-300:]!r}")
+            self._problem(number, sent, f"leaks {leak!r} in {got.answer[-300:]!r}")
+        for fault in faults(sent, got, is_gateway=self._site.is_gateway):
+            self._problem(number, sent, f"{fault} in {got.answer[-300:]!r}")
         return got
 
     def _send_hostile(self, sent: Sent, number: int) -> None:
-        got = self._send(sent, number)
-        if got.outcome == "hang" or (got.outcome == "closed" and not sent.is_short and not self._has_died(number)):
-            self.tally.problems.append(f"{number}: {sent.kind}: {got.outcome}: {sent}"[:600])
+        began_s = time.monotonic()
+        got = self.send(sent, number)
+        may_close = sent.is_short or sent.is_broken
+        if got.outcome == "hang" or (got.outcome == "closed" and not may_close and not self._has_died(began_s)):
+            self._problem(number, sent, f"{got.outcome}: {sent}"[:600])
+        if sent.is_forbidden and got.outcome in {"200", "OK"}:
+            self._problem(number, sent, f"was let in: {sent}"[:600])
 
-    def _has_died(self, number: int) -> bool:
-        """Tell whether tritonserver ended since the last time, which is why a connection ended."""
-        before = self._pid
-        deadline_s = time.monotonic() + NOTICED_S
-        while self._pid == before and time.monotonic() < deadline_s:
-            self._pid = self._served.snapshot()["pid"] or before
-            time.sleep(0.1)
-        if self._pid != before:
-            self.tally.deaths.setdefault(before, []).append(number)
-        return self._pid != before
+    def _has_died(self, began_s: float) -> bool:
+        return self._watch.has_died_since(began_s, within_s=NOTICED_S)
+
+    def _problem(self, number: int, sent: Sent, text: str) -> None:
+        self.tally.problems.append(f"{number}: {sent.protocol}, {sent.kind}: {text}")
 
     def _send_good(self, request: Good, number: int) -> None:
         began_s = time.monotonic()
         became = "right"
         while True:
-            got = self._send(request.sent, number)
+            got = self.send(request.sent, number)
             problem = _problem(request, got)
             if not problem:
                 self.tally.good[became] += 1
                 return
-            became = "right later"
+            became = "right after its batch was overfilled" if OVERFILLED.search(got.body) else "right after healing"
             if got.outcome not in HEALING or time.monotonic() - began_s > HEALED_S:
                 self.tally.good["wrong"] += 1
-                self.tally.problems.append(f"{number}: good: {problem}: {got.answer[-300:]!r}")
+                self._problem(number, request.sent, f"{problem}: {got.answer[-300:]!r}")
                 return
             time.sleep(0.1)
 

@@ -15,6 +15,7 @@ from google.protobuf.message import EncodeError
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
+from tests.fuzz.server.gate import at_the_gate
 from tests.fuzz.server.models import MODELS, STREAMED, Arrays, Model
 from tests.fuzz.server.wire import Sent
 
@@ -96,8 +97,11 @@ def good(rng: random.Random, protocol: str) -> Good:
     return Good(model, inputs, dataclasses.replace(sent, kind="good"))
 
 
-def hostile(rng: random.Random, protocol: str) -> Sent:
-    """Return a request that is wrong in one to three ways, in its content, its bytes, or both."""
+def hostile(rng: random.Random, protocol: str, *, is_gateway: bool = False) -> Sent:
+    """Return a request that is wrong in one to three ways, in its content, its bytes, or both.
+
+    Behind the gateway one in eight is also wrong in who sends it, or in how HTTP frames it.
+    """
     model = rng.choice((*MODELS, STREAMED))
     draft = draft_of(model, model.make(rng))
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
@@ -115,6 +119,9 @@ def hostile(rng: random.Random, protocol: str) -> Sent:
         breaks = rng.choice(GRPC_BREAKS if protocol == "grpc" else HTTP_BREAKS)
         sent = breaks(rng, sent)
         ways = [*ways, breaks.__name__.removeprefix("_")]
+    if is_gateway and rng.random() < 0.125:
+        sent, way = at_the_gate(rng, sent)
+        ways = [*ways, way]
     return dataclasses.replace(sent, kind=ways[0] if len(ways) == 1 else f"{len(ways)} ways")
 
 

@@ -15,7 +15,7 @@ CANARY_VARIABLE = "SAFE_TRITON_FUZZ_CANARY"
 
 INSIDE = re.compile(
     rb"/(?:home|root|usr|opt|tmp|var|proc|dev|etc|srv|mnt|run|lib|workspace|models?)/[\w.+-]+"
-    rb"|\.(?:py|so|cc|cpp|h|pbtxt)\b"
+    rb"|[\w-]{2,}\.(?:py|so|pbtxt)\b|[a-z_]{4,}\.(?:cc|cpp|h)\b"
     rb"|Traceback|File \"|line \d+, in|site-packages|dist-packages"
     rb"|triton_python_backend|_shm_region|/dev/shm"
     rb"|\b0x[0-9a-f]{6,}\b"

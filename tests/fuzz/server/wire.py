@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 import numpy as np
@@ -32,10 +34,13 @@ class Sent:
         protocol: ``http`` or ``grpc``.
         target: HTTP path, or the gRPC method.
         method: of HTTP.
-        headers: of HTTP; ``Content-Length`` is added where ``length`` is not None.
+        headers: of HTTP, or metadata of gRPC; ``Content-Length`` is added where ``length`` is not None.
         body: HTTP body, or the gRPC message.
         length: ``Content-Length`` that is claimed; None: none.
         is_short: more is claimed than comes; the client then closes its side.
+        is_broken: no HTTP that one reading is sure of: the connection is not used again, and may end without an answer.
+        is_forbidden: nobody may do this; an answer with a result is a problem.
+        is_stranger: shows no credential but the one among its headers.
     """
 
     kind: str
@@ -46,6 +51,9 @@ class Sent:
     body: bytes = b""
     length: int | None = 0
     is_short: bool = False
+    is_broken: bool = False
+    is_forbidden: bool = False
+    is_stranger: bool = False
 
     def everything(self) -> bytes:
         """All bytes that an answer may repeat."""
@@ -61,6 +69,41 @@ class Got:
     answer: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def body(self) -> bytes:
+        """Without the head of HTTP; of gRPC all of it."""
+        return self.answer.partition(b"\r\n\r\n")[2] if self.headers else self.answer
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """Where requests go in: addresses, and for a gateway the authority of its certificate and the client's credential."""
+
+    http: str
+    grpc: str
+    authority: bytes = b""
+    credential: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """That show who the client is."""
+        return {"authorization": self.credential} if self.credential else {}
+
+    def context(self) -> ssl.SSLContext | None:
+        """TLS, or None where there is none."""
+        return ssl.create_default_context(cadata=self.authority.decode()) if self.authority else None
+
+    def channel(self) -> Any:
+        """A gRPC channel, encrypted where HTTP is."""
+        options = [
+            ("grpc.max_receive_message_length", MOST_ANSWER_BYTES),
+            ("grpc.max_reconnect_backoff_ms", 500),
+            ("grpc.enable_retries", 0),
+        ]
+        if not self.authority:
+            return grpc.insecure_channel(self.grpc, options=options)
+        return grpc.secure_channel(self.grpc, grpc.ssl_channel_credentials(self.authority), options=options)
+
 
 class Wire(Protocol):
     """Whatever takes a request."""
@@ -75,30 +118,39 @@ class Wire(Protocol):
 class HttpWire:
     """One connection at a time, opened anew where the server closed it."""
 
-    def __init__(self, address: str) -> None:
-        host, _, port = address.partition(":")
+    def __init__(self, entrance: Entrance) -> None:
+        host, _, port = entrance.http.partition(":")
         self._address = (host, int(port))
+        self._headers = entrance.headers
+        self._context = entrance.context()
         self._socket: socket.socket | None = None
         self._rest = b""
 
     def send(self, sent: Sent) -> Got:
         """Send a request; ``closed`` where the connection ended without an answer."""
         length = {} if sent.length is None else {"Content-Length": str(sent.length)}
-        headers = {"Host": "fuzz", **sent.headers, **length}
+        own = {} if sent.is_stranger else self._headers
+        headers = {"Host": "fuzz", **own, **sent.headers, **length}
         head = f"{sent.method} {sent.target} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items())
         data = head.encode("latin-1", "replace") + b"\r\n" + sent.body
         reused = self._socket is not None
         try:
             got = self._exchange(data, is_short=sent.is_short)
-            if got.outcome == "closed" and reused:  # the server ended the old connection just then
-                got = self._exchange(data, is_short=sent.is_short)
+            if got.outcome == "closed" and reused:  # the server ended the old connection just then, or this ended it
+                with contextlib.suppress(ConnectionRefusedError):
+                    got = self._exchange(data, is_short=sent.is_short)
         except TimeoutError:
             got = Got("hang")
         except ConnectionRefusedError:
             got = Got("refused")
         except OSError:
             got = Got("closed")
-        if sent.is_short or got.outcome in {"hang", "closed", "refused"} or got.headers.get("connection") == "close":
+        if (
+            sent.is_short
+            or sent.is_broken
+            or got.outcome in {"hang", "closed", "refused"}
+            or got.headers.get("connection") == "close"
+        ):
             self.close()
         return got
 
@@ -110,8 +162,11 @@ class HttpWire:
 
     def _exchange(self, data: bytes, *, is_short: bool) -> Got:
         if self._socket is None:
-            self._socket = socket.create_connection(self._address, timeout=HANG_S)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain = socket.create_connection(self._address, timeout=HANG_S)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = plain
+            if self._context is not None:
+                self._socket = self._context.wrap_socket(plain, server_hostname="localhost")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused early: the answer may be there
             self._socket.sendall(data)
             if is_short:
@@ -128,21 +183,34 @@ class HttpWire:
         head, _, body = data.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        status = first.split(" ")[1]
+        status = first.split(" ")[1] if first.startswith("HTTP/1.1 ") else "no HTTP"
         if status == "100":
             self._rest = body
             return self._read()
         if headers.get("transfer-encoding") == "chunked":
-            while not body.endswith(b"0\r\n\r\n") and (more := self._more()):
-                body += more
-            rest = b""
+            body, self._rest = self._chunks(body)
         else:
             length = int(headers.get("content-length", 0))
-            while len(body) < length and (more := self._more()):
-                body += more
-            body, rest = body[:length], body[length:]
-        self._rest = rest
+            body, self._rest = self._exactly(body, length)
+        if headers.get("content-encoding") in {"gzip", "deflate"}:
+            body = zlib.decompress(body, wbits=47)
         return Got(status, head + b"\r\n\r\n" + body, headers)
+
+    def _chunks(self, data: bytes) -> tuple[bytes, bytes]:
+        found = b""
+        while True:
+            while b"\r\n" not in data and (more := self._more()):
+                data += more
+            size, _, data = data.partition(b"\r\n")
+            chunk, data = self._exactly(data, int(size or b"0", 16) + 2)
+            if len(chunk) <= 2:
+                return found, data
+            found += chunk[:-2]
+
+    def _exactly(self, data: bytes, length: int) -> tuple[bytes, bytes]:
+        while len(data) < length and (more := self._more()):
+            data += more
+        return data[:length], data[length:]
 
     def _more(self) -> bytes:
         assert self._socket is not None
@@ -152,30 +220,25 @@ class HttpWire:
 class GrpcWire:
     """Messages as bytes over one channel."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_receive_message_length", MOST_ANSWER_BYTES),
-                ("grpc.max_reconnect_backoff_ms", 500),
-                ("grpc.enable_retries", 0),
-            ],
-        )
+    def __init__(self, entrance: Entrance) -> None:
+        self._channel = entrance.channel()
+        self._headers = entrance.headers
 
     def send(self, sent: Sent) -> Got:
         """Send a message; a stream gets one message and ends."""
         method = SERVICE + sent.target
+        metadata = tuple({**({} if sent.is_stranger else self._headers), **sent.headers}.items())
         try:
             if sent.target == "ModelStreamInfer":
                 stream = self._channel.stream_stream(method)
-                return Got("OK", b"".join(stream(iter([sent.body]), timeout=HANG_S)))
-            return Got("OK", self._channel.unary_unary(method)(sent.body, timeout=HANG_S))
+                return Got("OK", b"".join(stream(iter([sent.body]), timeout=HANG_S, metadata=metadata)))
+            return Got("OK", self._channel.unary_unary(method)(sent.body, timeout=HANG_S, metadata=metadata))
         except grpc.RpcError as error:
             code, details = error.code().name, (error.details() or "")
             if code == "DEADLINE_EXCEEDED":
                 return Got("hang", details.encode())
             if code == "UNAVAILABLE" and ("connect" in details or "Socket closed" in details):
-                return Got("refused", b"")
+                return Got("closed" if "Socket closed" in details else "refused", b"")
             return Got(code, details.encode("utf-8", "replace"))
 
     def close(self) -> None:
@@ -189,7 +252,7 @@ def http_outputs(got: Got) -> dict[str, Array]:
     Raises:
         ValueError: it is not what the protocol promises.
     """
-    _, _, body = got.answer.partition(b"\r\n\r\n")
+    body = got.body
     length = int(got.headers.get("inference-header-content-length", len(body)))
     outputs, data = json.loads(body[:length])["outputs"], body[length:]
     found = {}

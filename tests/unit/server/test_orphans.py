@@ -47,6 +47,18 @@ def test_dead_stubs_alone(tmp_path: Path) -> None:
         assert other.wait() == 0
 
 
+def test_a_probe_keeps_its_status(tmp_path: Path) -> None:
+    """A stub that this process has run to see whether it starts is left to the one that waits for it."""
+    path = tmp_path / "triton_python_backend_stub"
+    shutil.copy(shutil.which("false") or "", path)
+    probe = subprocess.Popen([path], start_new_session=True)
+    try:
+        wait(lambda: state(probe.pid) == "Z")
+        collect_orphans()
+    finally:
+        assert probe.wait() == 1
+
+
 def test_one_that_runs(tmp_path: Path) -> None:
     """A stub that is at work is left alone."""
     path = tmp_path / "triton_python_backend_stub"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from safe_triton.errors import PolicyError
-from safe_triton.policy.passed_on import CALLS_VARIABLE, LIMITS_VARIABLE, OUTPUTS_VARIABLE
+from safe_triton.policy.passed_on import CALLS_VARIABLE, LIMITS_VARIABLE, OUTPUTS_VARIABLE, SEQUENCES_VARIABLE
 from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.policyfile import OperatorPolicy, load_policy
 from safe_triton.server.policies import effective_policies, grants
@@ -54,6 +54,15 @@ class TestGrants:
         policy = load_policy(path)
         assert grants(policy, model("a"))[1] == {CALLS_VARIABLE: '{"allow":["b"]}', OUTPUTS_VARIABLE: "refuse"}
         assert grants(policy, model("b"))[1] == {CALLS_VARIABLE: '{"allow":[]}'}
+
+    def test_sequences(self, tmp_path: Path) -> None:
+        """The bounds that were written, with those of the defaults, for a model that keeps any."""
+        path = tmp_path / "safe-triton.toml"
+        path.write_text("[defaults.sequences]\nmax_idle_ms = 9\n[models.a.sequences]\nmax_steps = 5\n")
+        variables = grants(load_policy(path), model("a"))[1]
+        assert {key: json.loads(text) for key, text in variables.items()} == {
+            SEQUENCES_VARIABLE: {"max_idle_ms": 9, "max_steps": 5}
+        }
 
     def test_nothing_written_is_nothing_passed_on(self, policy: OperatorPolicy) -> None:
         """A model under the defaults is started as before."""

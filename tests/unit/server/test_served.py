@@ -89,6 +89,17 @@ class TestReadModel:
         assert read_model(folder).name == "m"
 
 
+def test_the_size_of_its_files(tmp_path: Path) -> None:
+    """Of its versions, with what lies deeper, and without links that lead nowhere."""
+    folder = make(tmp_path / "m", "backend: 'onnxruntime'", "1/model.onnx")
+    (folder / "1" / "model.onnx").write_bytes(b"x" * 1000)
+    (folder / "1" / "weights").mkdir()
+    (folder / "1" / "weights" / "part").write_bytes(b"x" * 24)
+    (folder / "1" / "gone").symlink_to(tmp_path / "nowhere")
+    (folder / "notes").write_bytes(b"x" * 5000)
+    assert read_model(folder).size_bytes == 1024
+
+
 class TestReadModels:
     def test_several_repositories(self, tmp_path: Path) -> None:
         """Their models are served together."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_triton.server.stubs import Stub, child_pids, exit_status, find_stubs, read_stub, read_times
+from safe_triton.server.stubs import Stub, child_pids, exit_status, find_stubs, read_own_memory, read_stub, read_times
 
 PREFIX = "safe_triton-1-abc-"
 ARGUMENTS = (
@@ -111,3 +111,22 @@ def test_times() -> None:
     assert times.memory_bytes > 1 << 20
     assert times.cpu_s <= time.process_time() + 1.0
     assert times.state == "R"
+
+
+class TestOwnMemory:
+    def test_grows_with_what_is_written(self) -> None:
+        """What was written counts."""
+        code = "kept = b'x' * (64 << 20); print(flush=True); input()"
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            assert 64 << 20 < read_own_memory(child.pid) < 256 << 20
+            child.communicate(b"\n")
+
+    def test_of_a_process_that_is_gone(self, sleeping: subprocess.Popen[bytes]) -> None:
+        """It holds none, also while nobody has collected it."""
+        sleeping.kill()
+        wait_for_end(sleeping)
+        assert read_own_memory(sleeping.pid) == 0
+        sleeping.wait()
+        assert read_own_memory(sleeping.pid) == 0

@@ -22,6 +22,7 @@ from safe_triton.supervision.server_state import (
     ServerTick,
     Start,
     Stuck,
+    TooLarge,
     server_step,
 )
 from safe_triton.supervision.state import Phase
@@ -79,6 +80,37 @@ def test_a_server_that_waits_for_a_dead_process() -> None:
     blame, kill = Server()(Stuck("m"))
     assert blame == Blame("m")
     assert isinstance(kill, KillServer)
+
+
+class TestMemory:
+    LARGE = TooLarge(9 << 30, 8 << 30)
+
+    def test_that_nobody_needs(self) -> None:
+        """A server that holds more than it may is ended, once, and the cause says what was allowed."""
+        server = Server()
+        (kill,) = server(self.LARGE)
+        assert isinstance(kill, KillServer)
+        assert kill.cause.kind == "memory"
+        assert "9216 MiB, allowed 8192 MiB" in kill.cause.text
+        assert server(self.LARGE) == []
+        (failed,) = server(ServerDied(CRASH, frozenset("m")))
+        assert isinstance(failed, ServerFailed)
+        assert failed.cause == kill.cause
+
+    def test_is_no_models_fault(self) -> None:
+        """A request is to blame: whoever was at work then is not suspected, however often it happens."""
+        server = Server()
+        for _ in range(5):
+            server(self.LARGE)
+            assert server.die("m") == []
+        server.die("m")
+        assert server.die("m") == ["m"]
+
+    def test_of_a_server_that_waits(self) -> None:
+        """There is none to end."""
+        server = Server()
+        server(ServerDied(CRASH))
+        assert server(self.LARGE) == []
 
 
 class TestSuspicion:
