@@ -2,6 +2,7 @@
 
 in-stub: microseconds added per request, measured in the model's process on real requests; this is the gate.
 traffic: throughput and latency of both models in one server, in turns; fails only when the whole interval is beyond.
+compare: the same for each form, protect, checks by hand, all rings, the gateway and PyTriton, all in turns in one run.
 memory:  private memory, CPU time and time to load of one instance.
 client:  one call of safe_triton.client against the same call of tritonclient; reported only.
 gateway: what TLS, credentials, roles and limits add to Triton's HTTP, and to an Envoy that only does TLS.
@@ -26,7 +27,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from benchmarks import client, gateway, memory, traffic
+from benchmarks import client, compare, gateway, memory, traffic
 from benchmarks.in_stub import gate
 from benchmarks.in_stub import traffic as in_stub_traffic
 from benchmarks.report import about, as_json, print_table
@@ -45,6 +46,7 @@ class Effort:
         replay_s: seconds of each replay in the stub.
         lives: processes of each model under traffic, one after the other.
         life_s: seconds of traffic at each concurrency in each life.
+        compare_lives: lives of everything that is compared.
         loads: counted loads of each model.
         gateway_rounds: turns of plain Triton, TLS alone and the gateway.
         client_rounds: turns of tritonclient and the client.
@@ -53,13 +55,14 @@ class Effort:
     replay_s: float
     lives: int
     life_s: float
+    compare_lives: int
     loads: int
-    gateway_rounds: int = 40
-    client_rounds: int = 40
+    gateway_rounds: int
+    client_rounds: int
 
 
-FULL = Effort(replay_s=5.0, lives=12, life_s=4.0, loads=12)
-QUICK = Effort(replay_s=1.0, lives=4, life_s=1.0, loads=4, gateway_rounds=6, client_rounds=6)
+FULL = Effort(replay_s=4.0, lives=12, life_s=4.0, compare_lives=8, loads=12, gateway_rounds=24, client_rounds=40)
+QUICK = Effort(replay_s=1.0, lives=4, life_s=1.0, compare_lives=2, loads=4, gateway_rounds=6, client_rounds=6)
 
 
 def parts(effort: Effort) -> dict[str, Callable[[Say], Iterator[Row]]]:
@@ -70,6 +73,7 @@ def parts(effort: Effort) -> dict[str, Callable[[Say], Iterator[Row]]]:
             in_stub_traffic.measure(say, seconds=effort.replay_s),
         ),
         "traffic": lambda say: traffic.measure(say, lives=effort.lives, seconds=effort.life_s),
+        "compare": lambda say: compare.measure(say, lives=effort.compare_lives),
         "memory": lambda say: memory.measure(say, rounds=effort.loads),
         "client": lambda say: client.measure(say, rounds=effort.client_rounds),
         "gateway": lambda say: gateway.measure(say, rounds=effort.gateway_rounds),
@@ -96,7 +100,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog="\n\n".join(lines[1:]),
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="under a minute, with wider intervals")
+    parser.add_argument("--quick", action="store_true", help="a third of the time, with wider intervals")
     parser.add_argument("--only", action="append", default=[], choices=list(parts(QUICK)), help="one part; repeatable")
     parser.add_argument("--no-gate", action="store_true", help="exit 0 whatever the figures are")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="what to print (default: table)")

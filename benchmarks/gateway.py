@@ -11,10 +11,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.load import Target
 from benchmarks.rows import Bound, Row
 from benchmarks.statistics import median, median_interval, quantile, ratios
 from benchmarks.traffic import BARE, REPOSITORY, Clients, Level
@@ -48,7 +49,7 @@ private_key = "{folder}/server.key"
 model_requests_per_s = 1000000
 model_burst = 1000000
 [gateway.roles.all]
-models = ["bare"]
+models = ["{model}"]
 verbs = ["infer"]
 requests_per_s = 1000000
 burst = 1000000
@@ -93,7 +94,7 @@ def measure(say: Say, *, rounds: int, levels: tuple[Level, Level] = LEVELS) -> I
         folder = Path(name)
         shutil.copytree(REPOSITORY / BARE, folder / "models" / BARE)
         write_files(folder, {**make_dev_certificates([], [], days=1).files, "bench.key": KEY})
-        (folder / "safe-triton.toml").write_text(POLICY.format(folder=folder), encoding="utf-8")
+        (folder / "safe-triton.toml").write_text(POLICY.format(folder=folder, model=BARE), encoding="utf-8")
         with Service([folder / "models"], load_policy(folder / "safe-triton.toml"), gateway=True) as service:
             _, server, _ = service.running()
             assert service.gateway is not None
@@ -110,21 +111,15 @@ def take_turns(
 ) -> dict[str, Series]:
     """Let the paths have their turns; every order of the three comes equally often."""
     series = {path: Series() for path in PATHS}
-    header = f"authorization: Basic {base64.b64encode(f'bench:{KEY}'.encode()).decode()}"
-    with contextlib.ExitStack() as stack:
-        clients = {
-            path: stack.enter_context(
-                Clients(port, level, ca="" if path == PLAIN else ca, headers=[header] if path == OURS else [])
-            )
-            for path, port in ports.items()
-        }
-        for path in PATHS:
-            clients[path].run(level, [BARE])
+    targets = {path: Target(port, BARE, ca="" if path == PLAIN else ca) for path, port in ports.items()}
+    targets[OURS] = replace(targets[OURS], headers=(credential(),))
+    with Clients(level) as clients:
+        clients.run(list(targets.values()))
         for number, order in enumerate(itertools.islice(ORDERS, rounds)):
             say(f"concurrency {level.concurrency}: round {number + 1} of {rounds}")
             for path in order:
                 before_ns = cpu_ns(pids.get(path))
-                (latencies,) = clients[path].run(level, [BARE])
+                (latencies,) = clients.run([targets[path]])
                 used_ns = cpu_ns(pids.get(path)) - before_ns
                 # The last request of each connection is answered after the time; it cost as much.
                 series[path].cpu_us.append(used_ns / 1e3 / (len(latencies) + level.concurrency))
@@ -132,6 +127,11 @@ def take_turns(
                 series[path].p50_ms.append(quantile(latencies, 0.50) / 1e6)
                 series[path].throughput.append(len(latencies) / level.burst_s)
     return series
+
+
+def credential() -> str:
+    """Return the line of a request's head that names the identity of the policy."""
+    return f"authorization: Basic {base64.b64encode(f'bench:{KEY}'.encode()).decode()}"
 
 
 def rows_of(alone: Mapping[str, Series], crowd: Mapping[str, Series]) -> Iterator[Row]:

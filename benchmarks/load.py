@@ -1,8 +1,8 @@
 """A client process: keep-alive HTTP connections that send one prepared request after the other.
 
 Reads one JSON order per line and answers each with one line of latencies for every burst. Ends when its standard input
-does. An order names the ``models`` of its bursts in turn, ``start_ns`` of the first on the monotonic clock that all
-processes share, ``burst_s`` in which to send, ``period_s`` from one start to the next, and lines of further ``headers``.
+does. An order has the ``targets`` of its bursts in turn (the fields of :class:`Target`), ``start_ns`` of the first on the
+monotonic clock that all processes share, ``burst_s`` in which to send, and ``period_s`` from one start to the next.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import ssl
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 HOST = "127.0.0.1"
@@ -22,8 +22,44 @@ ELEMENTS = 16
 TIMEOUT_S = 30.0
 
 
-def message(model: str, headers: Sequence[str] = ()) -> bytes:
-    """Return a whole HTTP request with one FP32 [1,16] input; binary both ways, no parameters, no id.
+@dataclass(frozen=True)
+class Target:
+    """Where a burst goes.
+
+    Args:
+        port: of the server's HTTP.
+        model: its name there.
+        ca: file of the authority that signed its certificate; empty: without TLS.
+        headers: further lines of each request's head.
+        generates: whether the model is decoupled, so that only the generate endpoint answers over HTTP.
+    """
+
+    port: int
+    model: str
+    ca: str = ""
+    headers: tuple[str, ...] = ()
+    generates: bool = False
+
+    @property
+    def request(self) -> bytes:
+        """One whole HTTP request with one FP32 [1,16] input, without parameters and id."""
+        return generating(self.model) if self.generates else message(self.model, self.headers)
+
+
+def generating(model: str) -> bytes:
+    """Return a request to the generate endpoint: JSON both ways."""
+    body = json.dumps({"X": list(range(ELEMENTS))}).encode()
+    lines = (
+        f"POST /v2/models/{model}/generate HTTP/1.1",
+        f"Host: {HOST}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + body
+
+
+def message(model: str, headers: tuple[str, ...] = ()) -> bytes:
+    """Return a request to the infer endpoint: binary both ways.
 
     Args:
         model: to which it goes.
@@ -90,6 +126,8 @@ class Connection:
         if not head.startswith(b"HTTP/1.1 200"):
             raise ConnectionError(bytes(self._received).decode("utf-8", "replace"))
         length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        if not length:  # in chunks, as the generate endpoint answers
+            return self._received.endswith(b"\r\n0\r\n\r\n")
         return len(self._received) >= end + 4 + int(length)
 
 
@@ -98,7 +136,7 @@ def burst(connections: list[Connection], request: bytes, start_ns: int, seconds:
 
     Args:
         connections: each with one request on its way at a time.
-        request: what :func:`message` made.
+        request: the whole of it.
         start_ns: when to begin, on the monotonic clock.
         seconds: how long to send.
 
@@ -133,27 +171,52 @@ def burst(connections: list[Connection], request: bytes, start_ns: int, seconds:
     return latencies
 
 
-def carry_out(order: dict[str, Any], connections: list[Connection]) -> dict[str, Any]:
-    """Send the bursts of one order and return the latencies of each."""
-    requests = {model: message(model, order.get("headers", ())) for model in set(order["models"])}
-    period_ns = int(order["period_s"] * 1e9)
-    try:
-        bursts = [
-            burst(connections, requests[model], order["start_ns"] + turn * period_ns, order["burst_s"])
-            for turn, model in enumerate(order["models"])
-        ]
-    except OSError as error:
-        return {"error": f"{type(error).__name__}: {error}"}
-    return {"latencies_ns": bursts}
+class Sender:
+    """One process's connections to every server that it was sent to.
+
+    Args:
+        count: connections to each.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._connections: dict[tuple[int, str], list[Connection]] = {}
+
+    def connections_to(self, target: Target) -> list[Connection]:
+        """Return the connections to a target's server, made when they are first asked for."""
+        key = target.port, target.ca
+        if key not in self._connections:
+            self._connections[key] = [Connection(*key) for _ in range(self._count)]
+        return self._connections[key]
+
+    def carry_out(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Send the bursts of one order and return the latencies of each."""
+        period_ns = int(order["period_s"] * 1e9)
+        targets = [Target(**{**fields, "headers": tuple(fields["headers"])}) for fields in order["targets"]]
+        try:
+            prepared = {target: (self.connections_to(target), target.request) for target in targets}
+            bursts = [
+                burst(*prepared[target], order["start_ns"] + turn * period_ns, order["burst_s"])
+                for turn, target in enumerate(targets)
+            ]
+        except OSError as error:
+            return {"error": f"{type(error).__name__}: {error}"}
+        return {"latencies_ns": bursts}
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connections in self._connections.values():
+            for connection in connections:
+                connection.socket.close()
 
 
-def main(port: int, count: int, ca: str, orders: IO[str], answers: IO[str]) -> None:
+def main(count: int, orders: IO[str], answers: IO[str]) -> None:
     """Carry out orders until there are no more."""
-    connections = [Connection(port, ca) for _ in range(count)]
+    sender = Sender(count)
     for line in orders:
-        answers.write(json.dumps(carry_out(json.loads(line), connections)) + "\n")
+        answers.write(json.dumps(sender.carry_out(json.loads(line))) + "\n")
         answers.flush()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), "".join(sys.argv[3:]), sys.stdin, sys.stdout)
+    main(int(sys.argv[1]), sys.stdin, sys.stdout)

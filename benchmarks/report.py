@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 TITLES = {
     "in-stub": "in the model's process (minimum of undisturbed blocks; interval of paired blocks)",
-    "traffic": "under traffic (median of the rounds' ratios)",
+    "traffic": "under traffic (median of the lives' ratios)",
+    "compare": "every way to serve the same function, in turns in one run (median of the lives' ratios)",
     "client": "safe_triton.client and tritonclient (median of the rounds' ratios)",
     "gateway": "through the gateway (median of the rounds' differences and ratios)",
     "memory": "one instance (memory: median of the loads; times: the shortest)",

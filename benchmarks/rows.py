@@ -34,7 +34,7 @@ class Row:
     """One comparison of the guarded with the bare model.
 
     Args:
-        group: ``in-stub``, ``traffic``, ``memory``, ``client`` or ``gateway``.
+        group: ``in-stub``, ``traffic``, ``compare``, ``memory``, ``client`` or ``gateway``.
         name: what was measured.
         unit: of ``bare`` and ``guarded``.
         bare: the bare model's value.
@@ -84,3 +84,16 @@ class Row:
             "control": list(self.control) if self.control else None,
             "verdict": self.verdict,
         }
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Row:
+        """Return the row that :meth:`as_json` gave the values of."""
+        fields = {name: value for name, value in found.items() if name != "verdict"}
+        return cls(
+            **{
+                **fields,
+                "interval": Interval(*fields["interval"]),
+                "control": Interval(*fields["control"]) if fields["control"] else None,
+                "bound": Bound(**fields["bound"]) if fields["bound"] else None,
+            }
+        )

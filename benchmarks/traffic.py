@@ -12,10 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.load import Target
 from benchmarks.rows import Bound, Row
 from benchmarks.statistics import median, median_interval, quantile, ratios
 from safe_triton.server import TritonServer
@@ -102,19 +103,16 @@ Life = dict[str, Series]
 
 
 class Clients:
-    """Client processes for one server. Use it in a ``with`` statement.
+    """Client processes, for any number of servers. Use it in a ``with`` statement.
 
     Args:
-        port: the server's HTTP port.
         level: how many of them.
-        ca: file of the authority that signed its certificate; empty: without TLS.
-        headers: further lines of each request's head.
     """
 
-    def __init__(self, port: int, level: Level, *, ca: str = "", headers: Sequence[str] = ()) -> None:
+    def __init__(self, level: Level) -> None:
         self._stack = contextlib.ExitStack()
-        self._headers = list(headers)
-        command = [sys.executable, "-m", "benchmarks.load", str(port), str(level.connections), ca]
+        self._level = level
+        command = [sys.executable, "-m", "benchmarks.load", str(level.connections)]
         self._processes = [
             self._stack.enter_context(
                 # A session of its own: Ctrl-C ends the program above, whose closed pipe ends the client.
@@ -133,8 +131,8 @@ class Clients:
             process.kill()
         self._stack.close()
 
-    def run(self, level: Level, models: Sequence[str]) -> list[list[int]]:
-        """Send a burst to each model in turn.
+    def run(self, targets: Sequence[Target]) -> list[list[int]]:
+        """Send a burst to each target in turn.
 
         Returns:
             For each burst the latencies of all processes, in nanoseconds.
@@ -143,13 +141,12 @@ class Clients:
             LoadError: a process ended, or the server did not answer.
         """
         order = {
-            "models": models,
+            "targets": [asdict(target) for target in targets],
             "start_ns": time.monotonic_ns() + int(LEAD_S * 1e9),
-            "burst_s": level.burst_s,
-            "period_s": level.period_s,
-            "headers": self._headers,
+            "burst_s": self._level.burst_s,
+            "period_s": self._level.period_s,
         }
-        bursts: list[list[int]] = [[] for _ in models]
+        bursts: list[list[int]] = [[] for _ in targets]
         try:
             for process in self._processes:
                 assert process.stdin is not None
@@ -190,7 +187,7 @@ def measure(say: Say, *, lives: int, seconds: float, levels: tuple[Level, ...] =
             port = int(server.http_url.rpartition(":")[2])
             for life in range(lives):
                 if life:
-                    reload(server)
+                    reload(server, MODELS)
                 for level, kept in zip(levels, found, strict=True):
                     say(f"traffic at concurrency {level.concurrency}: part {life + 1} of {lives}")
                     kept.append(take_turns(port, level, seconds))
@@ -198,22 +195,22 @@ def measure(say: Say, *, lives: int, seconds: float, levels: tuple[Level, ...] =
         yield from rows_of(level, kept)
 
 
-def reload(server: TritonServer) -> None:
+def reload(server: TritonServer, models: Sequence[str]) -> None:
     """Give every model a new process; which of them comes first, and where it runs, is chance."""
-    with ThreadPoolExecutor(len(MODELS)) as pool:
-        list(pool.map(server.unload_model, MODELS))
-        list(pool.map(server.load_model, MODELS))
+    with ThreadPoolExecutor(len(models)) as pool:
+        list(pool.map(server.unload_model, models))
+        list(pool.map(server.load_model, models))
 
 
 def take_turns(port: int, level: Level, seconds: float) -> Life:
     """Let the models have their turns; every order of the three comes equally often."""
     series = {model: Series() for model in MODELS}
     rounds = max(1, round(seconds / level.period_s / len(MODELS)))
-    turns = [model for order in itertools.islice(ORDERS, rounds) for model in order]
-    with Clients(port, level) as clients:
-        clients.run(level, MODELS)
-        for model, latencies in zip(turns, clients.run(level, turns), strict=True):
-            series[model].add(latencies, level.burst_s)
+    turns = [Target(port, model) for order in itertools.islice(ORDERS, rounds) for model in order]
+    with Clients(level) as clients:
+        clients.run([Target(port, model) for model in MODELS])
+        for target, latencies in zip(turns, clients.run(turns), strict=True):
+            series[target.model].add(latencies, level.burst_s)
     return series
 
 

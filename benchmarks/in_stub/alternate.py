@@ -11,6 +11,8 @@ import random
 from time import perf_counter_ns
 from typing import Any
 
+import triton_python_backend_utils as pb_utils
+
 from benchmarks.in_stub.replay import ReplayModel, report
 
 
@@ -23,18 +25,31 @@ class AlternatingModel(ReplayModel):
         self._turns = [(model.execute, self._times_ns[name].append) for name, model in self.models.items()]
         self._turn = 0
 
-    def execute(self, requests: list[Any]) -> list[Any]:
+    def execute(self, requests: list[Any]) -> Any:
         if len(requests[0].parameters()) > len("{}"):
             found = json.dumps(self._times_ns)
             for times_ns in self._times_ns.values():
                 times_ns.clear()
-            return [report(found) for _ in requests]
+            return self.answer(requests, found)
         if self._turn == len(self._turns):
             self._turn = 0
             random.shuffle(self._turns)  # none always follows the same other one
         run, note = self._turns[self._turn]
         self._turn += 1
         start = perf_counter_ns()
-        responses: list[Any] = run(requests)
+        responses = run(requests)
         note(perf_counter_ns() - start)
         return responses
+
+    def answer(self, requests: list[Any], text: str) -> Any:
+        """Answer each request with a text."""
+        return [report(text) for _ in requests]
+
+
+class AlternatingStreams(AlternatingModel):
+    """The same for decoupled variants, each of which sends one response."""
+
+    def answer(self, requests: list[Any], text: str) -> None:
+        for request in requests:
+            sender = request.get_response_sender()
+            sender.send(report(text), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

@@ -38,15 +38,21 @@ class Case:
         title: for the table.
         inputs: one request's inputs in Triton's JSON form.
         bounds: microseconds per request by requests per execute; empty where they are reported only.
+        others: further comparisons of its variants: the yardstick, what is held against it, and a title.
+        generates: whether the model is decoupled, so that only the generate endpoint answers over HTTP.
     """
 
     model: str
     title: str
     inputs: tuple[tuple[str, str, tuple[int, ...], tuple[Any, ...]], ...]
     bounds: dict[int, float]
+    others: tuple[tuple[str, str, str], ...] = ()
+    generates: bool = False
 
     def body(self, parameters: dict[str, str]) -> bytes:
         """Return the JSON text of one request."""
+        if self.generates:
+            return json.dumps({name: data for name, _, _, data in self.inputs} | {"parameters": parameters}).encode()
         inputs = [
             {"name": name, "datatype": datatype, "shape": shape, "data": data}
             for name, datatype, shape, data in self.inputs
@@ -55,13 +61,25 @@ class Case:
 
 
 PROMISED = {1: 2.5, 32: 2.0}
+PROMISED_OF_PROTECT = {1: 5.0, 32: 5.0}
 SMALL = ("FP32", (1, 16), (1.0,) * 16)
 CASES = (
-    Case("infer", "infer, one FP32 [1,16] each way", (("X", *SMALL),), PROMISED),
+    Case(
+        "infer",
+        "infer, one FP32 [1,16] each way",
+        (("X", *SMALL),),
+        PROMISED,
+        others=(
+            ("lean", "guarded", "the same, against the leanest bare model"),
+            ("bare", "by hand", "checks by hand instead: an if each"),
+            ("bare", "pydantic", "checks by hand instead: a pydantic model"),
+        ),
+    ),
     Case("infer_four", "infer, four FP32 inputs", tuple((name, *SMALL) for name in "ABCD"), PROMISED),
     Case("infer_bytes", "infer, four strings each way", (("X", "BYTES", (1, 4), ("sixteen letters.",) * 4),), {}),
     Case("infer_batch", "infer_batch against batching by hand", (("X", *SMALL),), {}),
-    Case("protect", "protect around an unmodified class", (("X", *SMALL),), {}),
+    Case("infer_async", "async infer against async def execute", (("X", *SMALL),), {}),
+    Case("protect", "protect around an unmodified class", (("X", *SMALL),), PROMISED_OF_PROTECT),
 )
 
 
@@ -136,45 +154,45 @@ def ask(url: str, case: Case, parameters: dict[str, str], timeout_s: float) -> s
     host, _, port = url.partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=timeout_s)
     try:
-        connection.request("POST", f"/v2/models/{case.model}/infer", case.body(parameters))
+        verb = "generate" if case.generates else "infer"
+        connection.request("POST", f"/v2/models/{case.model}/{verb}", case.body(parameters))
         response = connection.getresponse()
         text = response.read().decode()
     finally:
         connection.close()
     if response.status != http.client.OK:
         raise ReplayError(f"{case.model}: {text.strip()}")
-    return str(json.loads(text)["outputs"][0]["data"][0])
+    answer = json.loads(text)
+    return str(answer["REPORT"] if case.generates else answer["outputs"][0]["data"][0])
 
 
 def rows_of(case: Case, size: int, found: dict[str, Any]) -> Iterator[Row]:
-    """Turn the blocks of one replay into rows: the base class against bare, and against lean where there is one."""
+    """Turn the blocks of one replay into rows: guarded against bare, and the case's other comparisons."""
     count = found["requests"]
     clean = {
         name: clean_blocks([Block(*block) for block in blocks], found["calibration_ns"])
         for name, blocks in found["blocks"].items()
     }
     per_request = {name: {place: ns / count / 1000 for place, ns in kept.items()} for name, kept in clean.items()}
-    guarded = per_request["guarded"]
     again = paired_differences(per_request["bare"], per_request["bare again"])
-    for base, title in (("bare", case.title), ("lean", f"{case.title}, against the leanest bare model")):
-        if base not in per_request:
-            continue
-        added = paired_differences(per_request[base], guarded)
+    for base, other, title in (("bare", "guarded", case.title), *case.others):
+        without, having = per_request[base], per_request[other]
+        added = paired_differences(without, having)
         is_clean = min(len(added), len(again)) >= LEAST_CLEAN
-        bound = case.bounds.get(size) if base == "bare" else None
+        bound = case.bounds.get(size) if (base, other) == ("bare", "guarded") else None
         yield Row(
             group="in-stub",
             name=f"{title}: {size} per execute",
             unit="µs",
-            bare=min(per_request[base].values(), default=0.0),
-            guarded=min(guarded.values(), default=0.0),
+            bare=min(without.values(), default=0.0),
+            guarded=min(having.values(), default=0.0),
             kind="added",
-            figure=min(guarded.values(), default=0.0) - min(per_request[base].values(), default=0.0),
+            figure=min(having.values(), default=0.0) - min(without.values(), default=0.0),
             interval=median_interval(added) if added else Interval(0.0, 0.0),
             control=median_interval(again) if again else None,
             bound=Bound(bound) if bound is not None else None,
             problem="" if is_clean else f"only {min(len(added), len(again))} undisturbed rounds",
-            note=f"{len(added)} of {len(found['blocks']['guarded'])} rounds undisturbed",
+            note=f"{len(added)} of {len(found['blocks'][other])} rounds undisturbed",
         )
 
 

@@ -7,6 +7,7 @@ between the blocks. The answer holds the figures of every block. Nothing is judg
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 from collections.abc import Callable, Mapping
@@ -51,14 +52,34 @@ class ReplayModel:
         settings, self._armed = self._armed, None
         if settings is None:
             return [report("not armed") for _ in requests]
-        executes = {name: model.execute for name, model in self.models.items()}
+        executes = {name: self.runner_of(model) for name, model in self.models.items()}
         found = replay(executes, requests, seconds=settings["seconds"])
         return [report(json.dumps(found))] + [report("") for _ in requests[1:]]
+
+    def runner_of(self, model: Any) -> Execute:
+        """Return what runs one variant."""
+        execute: Execute = model.execute
+        return execute
 
     def finalize(self) -> None:
         for model in self.models.values():
             if hasattr(model, "finalize"):
                 model.finalize()
+
+
+class AsyncReplayModel(ReplayModel):
+    """Base of the models whose variants are coroutines: each execute runs to its end on an event loop of its own.
+
+    What the loop costs, all variants cost alike.
+    """
+
+    def initialize(self, args: dict[str, str]) -> None:
+        super().initialize(args)
+        self._loop = asyncio.new_event_loop()
+
+    def runner_of(self, model: Any) -> Execute:
+        run, execute = self._loop.run_until_complete, model.execute
+        return lambda requests: run(execute(requests))
 
 
 def replay(executes: Mapping[str, Execute], requests: list[Any], *, seconds: float) -> dict[str, Any]:

@@ -7,24 +7,36 @@ import time
 from collections.abc import Callable, Iterator
 
 from benchmarks.in_stub.gate import REPOSITORY, SMALL, Case, ask
-from benchmarks.load import Connection, burst, message
+from benchmarks.load import Connection, Target, burst
 from benchmarks.rows import Row
 from benchmarks.statistics import median, median_interval
 from safe_triton.server import TritonServer
+from safe_triton.server.in_stub import BEAT_VARIABLE
 
 CASES = (
     (
-        Case("alternate", "infer, one FP32 [1,16] each way", (("X", *SMALL),), {}),
-        {"guarded": "", "protected": "protect"},
+        Case("alternate", "one FP32 [1,16] each way", (("X", *SMALL),), {}),
+        {"guarded": "infer", "protected": "protect"},
+    ),
+    (
+        Case("alternate_stream", "one response to each request", (("X", *SMALL),), {}, generates=True),
+        {"guarded": "stream"},
     ),
     (
         Case("calls", "one call of another model", (("X", *SMALL),), {}),
-        {"guarded": "by self.bls", "in place": 'by self.bls, when_late="end"'},
+        {
+            "guarded": "by self.bls",
+            "in threads": 'by self.bls, when_late="abandon"',
+            "in place": 'by self.bls, when_late="end"',
+        },
     ),
 )
 """What is asked, and the variants that are held against the bare one, with their titles."""
 
 TARGETS = ("noop",)
+SUPERVISED = {BEAT_VARIABLE: ""}
+"""As models see that somebody brings them back; without, none makes a call in place."""
+
 ROUNDS = 12
 CONCURRENCIES = (1, 16)
 
@@ -45,20 +57,22 @@ def measure(say: Say, *, seconds: float) -> Iterator[Row]:
         OSError: the server does not answer.
     """
     say("starting tritonserver")
-    with TritonServer(REPOSITORY, load=[*(case.model for case, _ in CASES), *TARGETS]) as server:
+    with TritonServer(
+        REPOSITORY, environment=SUPERVISED, load=[*(case.model for case, _ in CASES), *TARGETS]
+    ) as server:
         for case, variants in CASES:
             for concurrency in CONCURRENCIES:
                 say(f"timing each execute of {case.title} at concurrency {concurrency}")
                 found = time_executes(server.http_url, case, concurrency, seconds)
                 for variant, title in variants.items():
-                    name = ", ".join(filter(None, (title, case.title, f"in traffic at concurrency {concurrency}")))
+                    name = f"{title}, {case.title}, in traffic at concurrency {concurrency}"
                     yield row_of(name, variant, found)
 
 
 def time_executes(url: str, case: Case, concurrency: int, seconds: float) -> Times:
     """Return the median microseconds of an execute in each round, by variant."""
     connections = [Connection(int(url.rpartition(":")[2])) for _ in range(concurrency)]
-    request = message(case.model)
+    request = Target(0, case.model, generates=case.generates).request
     medians: Times = {}
     for turn in range(ROUNDS + 1):
         burst(connections, request, time.monotonic_ns(), seconds / ROUNDS)

@@ -9,16 +9,18 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import memory, traffic
+from benchmarks import compare, memory, traffic
 from benchmarks.in_stub import gate
-from benchmarks.load import Connection, burst, carry_out, message
+from benchmarks.load import Sender, Target, burst, message
 
 ROUNDS = 40
+CASE = replace(gate.CASES[0], others=())
 
 
 def replayed(count: int, **ns_per_execute: float) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def replayed(count: int, **ns_per_execute: float) -> dict[str, Any]:
 class TestGate:
     def test_added_per_request(self) -> None:
         """Nanoseconds of an execute become microseconds of a request."""
-        (row,) = gate.rows_of(gate.CASES[0], 32, replayed(32, bare=160_000, guarded=192_000, again=160_000))
+        (row,) = gate.rows_of(CASE, 32, replayed(32, bare=160_000, guarded=192_000, again=160_000))
         assert (row.bare, row.guarded, row.figure) == (5.0, 6.0, 1.0)
         assert row.interval == (1.0, 1.0)
         assert row.control == (0.0, 0.0)
@@ -52,13 +54,21 @@ class TestGate:
     def test_bound(self, size: int, added_ns: float, verdict: str) -> None:
         """The promise for one request per execute holds to the nanosecond."""
         found = replayed(size, bare=5000, guarded=5000 + added_ns, again=5000)
-        assert [row.verdict for row in gate.rows_of(gate.CASES[0], size, found)] == [verdict]
+        assert [row.verdict for row in gate.rows_of(CASE, size, found)] == [verdict]
+
+    def test_other_comparisons(self) -> None:
+        """A case can hold other variants against each other; those are reported, without its bound."""
+        case = replace(CASE, others=(("guarded", "bare again", "turned round"),))
+        found = replayed(1, bare=5000, guarded=8000, again=5000)
+        rows = list(gate.rows_of(case, 1, found))
+        assert [(row.figure, row.verdict) for row in rows] == [(3.0, "beyond"), (-3.0, "reported")]
+        assert rows[1].name == "turned round: 1 per execute"
 
     def test_too_few_undisturbed_rounds(self) -> None:
         """A replay that was disturbed throughout gives no figure to judge by."""
         found = replayed(1, bare=5000, guarded=5001, again=5000)
         found["blocks"]["guarded"] = [[*block[:2], 1, 0] for block in found["blocks"]["guarded"]]
-        (row,) = gate.rows_of(gate.CASES[0], 1, found)
+        (row,) = gate.rows_of(CASE, 1, found)
         assert row.verdict == "noisy"
 
     def test_waits(self) -> None:
@@ -76,8 +86,8 @@ class TestGate:
 
     def test_requests_carry_no_parameters(self) -> None:
         """What is replayed is an ordinary request; only the order to replay has parameters."""
-        assert "parameters" not in json.loads(gate.CASES[0].body({}))
-        assert json.loads(gate.CASES[0].body({"replay": "{}"}))["parameters"] == {"replay": "{}"}
+        assert "parameters" not in json.loads(CASE.body({}))
+        assert json.loads(CASE.body({"replay": "{}"}))["parameters"] == {"replay": "{}"}
 
 
 def test_traffic_rows() -> None:
@@ -95,6 +105,27 @@ def test_traffic_rows() -> None:
     assert rows["p50, concurrency 1"].control == (1.0, 1.0)
     assert rows["p50, concurrency 1"].verdict == "beyond"
     assert rows["throughput, concurrency 1"].figure == 1.0
+
+
+def test_compared_rows() -> None:
+    """Each is held against its own counterpart; what did not run has no row, and PyTriton is the yardstick of a promise."""
+    lives = []
+    for _ in range(3):
+        life = {name: traffic.Series() for name in (traffic.BARE, compare.AGAIN, traffic.GUARDED, compare.PYTRITON)}
+        for name, series in life.items():
+            count = 10 if name == compare.PYTRITON else 100
+            series.add([100_000] * count, 0.1)
+        lives.append(life)
+    rows = {row.name: row for row in compare.rows_of(compare.LEVELS[1], lives)}
+    assert rows["PyTriton: throughput, concurrency 16"].figure == pytest.approx(0.1)
+    assert rows["`infer`, against PyTriton: throughput, concurrency 16"].figure == pytest.approx(10)
+    assert rows["`infer`, against PyTriton: throughput, concurrency 16"].verdict == "ok"
+    assert {name.rpartition(": ")[0] for name in rows} == {
+        "the bare model again",
+        "`infer`",
+        "PyTriton",
+        "`infer`, against PyTriton",
+    }
 
 
 def test_a_burst_without_answers() -> None:
@@ -128,7 +159,10 @@ def test_own_process_can_be_read() -> None:
 class TestLoad:
     @pytest.fixture
     def port(self) -> Iterator[int]:
-        """A server that answers every request in two parts, and hangs up when asked for the model ``gone``."""
+        """A server that answers every request in two parts, and hangs up when asked for the model ``gone``.
+
+        The generate endpoint answers in chunks.
+        """
 
         def serve() -> None:
             while True:
@@ -145,9 +179,12 @@ class TestLoad:
                     if b"/gone/" in request:
                         return
                     status = b"400 Bad Request" if b"/bad/" in request else b"200 OK"
-                    connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\n12")
+                    chunked = b"/generate" in request
+                    length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 5"
+                    first, second = (b"5\r\n12345\r\n", b"0\r\n\r\n") if chunked else (b"12", b"345")
+                    connection.sendall(b"HTTP/1.1 " + status + b"\r\n" + length + b"\r\n\r\n" + first)
                     time.sleep(0.001)
-                    connection.sendall(b"345")
+                    connection.sendall(second)
 
         with socket.create_server(("127.0.0.1", 0)) as listener:
             threading.Thread(target=serve, daemon=True).start()
@@ -155,30 +192,38 @@ class TestLoad:
             listener.shutdown(socket.SHUT_RDWR)
 
     @pytest.fixture
-    def connections(self, port: int) -> Iterator[list[Connection]]:
-        """Two connections to it."""
-        opened = [Connection(port) for _ in range(2)]
+    def sender(self) -> Iterator[Sender]:
+        """A client process's connections, two to each server."""
+        opened = Sender(2)
         yield opened
-        for connection in opened:
-            connection.socket.close()
+        opened.close()
 
-    def test_whole_answers(self, connections: list[Connection]) -> None:
+    @pytest.mark.parametrize("generates", [False, True])
+    def test_whole_answers(self, sender: Sender, port: int, generates: bool) -> None:
         """Only when the last byte is there is a request answered, and every latency is longer than the pause."""
-        latencies = burst(connections, message("good"), time.monotonic_ns(), 0.05)
-        assert len(latencies) > 4
+        target = Target(port, "good", generates=generates)
+        latencies = burst(sender.connections_to(target), target.request, time.monotonic_ns(), 0.05)
+        assert latencies
         assert min(latencies) >= 1_000_000
 
-    def test_nothing_is_left_on_the_way(self, connections: list[Connection]) -> None:
-        """After a burst the connections are free for the next one."""
-        order = {"models": ["good", "good"], "start_ns": time.monotonic_ns(), "burst_s": 0.02, "period_s": 0.03}
-        found = carry_out(order, connections)
+    def test_nothing_is_left_on_the_way(self, sender: Sender, port: int) -> None:
+        """After a burst the connections are free for the next one, to whatever model."""
+        found = sender.carry_out(self.order(Target(port, "good"), Target(port, "other")))
         assert [len(latencies) > 0 for latencies in found["latencies_ns"]] == [True, True]
 
+    def test_each_server_has_its_connections(self, sender: Sender, port: int) -> None:
+        """They are made once for a server, whatever models are asked there."""
+        assert sender.connections_to(Target(port, "good")) is sender.connections_to(Target(port, "other"))
+
     @pytest.mark.parametrize("model", ["bad", "gone"])
-    def test_failures_are_told(self, connections: list[Connection], model: str) -> None:
+    def test_failures_are_told(self, sender: Sender, port: int, model: str) -> None:
         """An answer that is no success ends the measurement with the reason."""
-        order = {"models": [model], "start_ns": time.monotonic_ns(), "burst_s": 0.02, "period_s": 0.03}
-        assert "ConnectionError" in carry_out(order, connections)["error"]
+        assert "ConnectionError" in sender.carry_out(self.order(Target(port, model)))["error"]
+
+    def order(self, *targets: Target) -> dict[str, Any]:
+        """An order as a client process reads it."""
+        fields = json.loads(json.dumps([asdict(target) for target in targets]))
+        return {"targets": fields, "start_ns": time.monotonic_ns(), "burst_s": 0.05, "period_s": 0.06}
 
     def test_message(self) -> None:
         """The lengths in the headers are those of what follows."""

@@ -79,6 +79,11 @@ class TestShown:
         assert found["rows"][1]["control"] == [-0.1, 0.1]
         assert found["rows"][0]["bound"] == {"value": 2.5, "side": "at most", "judged": "figure"}
 
+    @pytest.mark.parametrize("one", [row(), row(bound=None, control=Interval(-0.1, 0.1), problem="too few")])
+    def test_json_holds_the_whole_row(self, one: Row) -> None:
+        """What is read again is what was written: the page is made from it."""
+        assert Row.from_json(json.loads(json.dumps(one.as_json()))) == one
+
     @pytest.mark.parametrize(
         ("value", "text"), [(1.23456, "1.235"), (12.3456, "12.35"), (123.456, "123.5"), (12345.6, "12346")]
     )

@@ -1,4 +1,4 @@
-"""One call to another model: bare, and by ``self.bls`` with a thread for each call and without."""
+"""One call to another model: bare, and by ``self.bls`` as the policy's ``when_late`` makes it."""
 
 from __future__ import annotations
 
@@ -47,10 +47,17 @@ class Bare:
 
 
 class Guarded(SafeTritonPythonModel):
-    bls_policy = policy("abandon")
+    bls_policy = policy("answer")
+
+    def load(self, context):
+        context.bls.targets["noop"].in_place_from_s = 0.0  # as after the first seconds of a process
 
     def infer(self, inputs):
         return self.bls.infer("noop", inputs)
+
+
+class Abandoning(Guarded):
+    bls_policy = policy("abandon")
 
 
 class Ending(Guarded):
@@ -58,4 +65,10 @@ class Ending(Guarded):
 
 
 class TritonPythonModel(AlternatingModel):
-    variants: ClassVar = {"bare": Bare, "guarded": Guarded, "in place": Ending, "bare again": Bare}
+    variants: ClassVar = {
+        "bare": Bare,
+        "guarded": Guarded,
+        "in threads": Abandoning,
+        "in place": Ending,
+        "bare again": Bare,
+    }

@@ -1,4 +1,4 @@
-"""One FP32 input, one FP32 output: bare, leanly bare, and under the base class."""
+"""One FP32 input, one FP32 output: bare, leanly bare, under the base class, and with checks by hand."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from safe_triton import SafeTritonPythonModel
 
 sys.path.append(str(Path(__file__).resolve().parents[5]))  # of the project; the stub ignores PYTHONPATH
 
+from benchmarks.by_hand import ByHand, ByPydantic
 from benchmarks.in_stub.replay import ReplayModel
 
 
@@ -48,4 +49,11 @@ class Guarded(SafeTritonPythonModel):
 
 
 class TritonPythonModel(ReplayModel):
-    variants: ClassVar = {"bare": Bare, "guarded": Guarded, "bare again": Bare, "lean": Lean}
+    variants: ClassVar = {
+        "bare": Bare,
+        "guarded": Guarded,
+        "bare again": Bare,
+        "lean": Lean,
+        "by hand": ByHand,
+        "pydantic": ByPydantic,
+    }

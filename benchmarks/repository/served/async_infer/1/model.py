@@ -1,0 +1,15 @@
+"""``async def infer``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from safe_triton import SafeTritonPythonModel
+
+
+class TritonPythonModel(SafeTritonPythonModel):
+    def load(self, context):
+        self.factor = np.float32(2)
+
+    async def infer(self, inputs):
+        return {"Y": inputs["X"] * self.factor}

@@ -1,0 +1,15 @@
+"""``infer_batch``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from safe_triton import SafeTritonPythonModel
+
+
+class TritonPythonModel(SafeTritonPythonModel):
+    def load(self, context):
+        self.factor = np.float32(2)
+
+    def infer_batch(self, inputs):
+        return {"Y": inputs["X"] * self.factor}
