@@ -10,7 +10,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-attacks chaos fuzz soak lint format types docs bench lock release-check clean
+.PHONY: help venv demo test test-all test-attacks test-container coverage chaos fuzz soak lint format types docs reference bench lock release-check clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
@@ -30,10 +30,16 @@ test-all:  ## all tests on each of Python 3.10 to 3.13 that is found
 test-attacks: venv  ## every attack at every moment as every user; writes docs/reference/attacks.md
 	@SAFE_TRITON_ATTACKS=all $(RUN) -m pytest tests/attacks $(ARGS)
 
+test-container: venv  ## the tests on a server laid out as the container's, and Dockerfile.test's own steps
+	@SAFE_TRITON_CONTAINER=all $(RUN) -m pytest tests/container $(ARGS)
+
+coverage: venv  ## branch coverage by package, child processes and served models' commands included, each against its floor
+	@scripts/coverage.sh '$(VENV)' $(ARGS)
+
 chaos: venv  ## every fault of models and of the server, healed on a real tritonserver while others are served
 	@SAFE_TRITON_CHAOS=all $(RUN) -m pytest tests/chaos tests/triton/test_supervision.py tests/triton/test_serve_gateway.py $(ARGS)
 
-fuzz: venv  ## 100,000 wrong requests between good ones against a served model_repository/ (ARGS="--requests N --seed S")
+fuzz: venv  ## 100,000 wrong requests between good ones against a served model_repository/ (ARGS="--requests N --seed S --gateway")
 	@$(RUN) -m tests.fuzz.server $(ARGS)
 
 soak: venv  ## good and hostile traffic with a fault every few seconds for 10 minutes (ARGS="--minutes N")
@@ -51,8 +57,12 @@ types: venv  ## mypy, strict
 	@$(RUN) -m mypy
 
 docs: venv  ## build the site in build/site, every warning an error, and run every code block of README and docs
-	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 	@$(RUN) -m pytest tests/docs $(ARGS)
+
+reference: venv  ## write the generated pages of docs/reference and the picture of the architecture anew
+	@PYTHONPATH=. $(RUN) scripts/reference.py
+	@$(RUN) scripts/architecture_picture.py
 
 bench: venv  ## measure a guarded model against the same model bare, on a real tritonserver
 	@$(RUN) -m benchmarks $(ARGS)
@@ -60,8 +70,8 @@ bench: venv  ## measure a guarded model against the same model bare, on a real t
 lock:  ## write requirements/dev.lock anew (ARGS=--upgrade takes the newest versions)
 	@python=$$(scripts/find-python.sh '$(PYTHON)') && scripts/lock.sh "$$python" $(ARGS)
 
-release-check:  ## build wheel and sdist, install the wheel alone, look up known vulnerabilities, write an SBOM
-	@python=$$(scripts/find-python.sh '$(PYTHON)') && scripts/release-check.sh "$$python"
+release-check: venv  ## build wheel and sdist, try them alone and under the tests, lint, write an SBOM, look up vulnerabilities
+	@scripts/release-check.sh '$(VENV)'
 
 clean:  ## remove the environments and everything that was generated
 	rm -rf .venv .venv-3.* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write requirements/dev.lock: one lock with hashes, valid on every supported Python and platform.
+# Write requirements/dev.lock and release.lock: locks with hashes, each valid on every supported Python and platform.
 # Usage: lock.sh PYTHON [uv options, for example --upgrade or --upgrade-package numpy]
 set -eu
 
@@ -19,14 +19,19 @@ for name in $(env | sed -n 's/^\(UV_[A-Z0-9_]*\)=.*/\1/p;s/^\(PIP_[A-Z0-9_]*\)=.
     unset "$name"
 done
 
-"$tools/venv/bin/uv" pip compile --quiet --no-config --python "$python" \
-    --universal --python-version 3.10 --generate-hashes \
-    --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
-    --extra dev pyproject.toml requirements/dev.in \
-    --output-file requirements/dev.lock "$@"
+compile() {
+    output=$1
+    shift
+    "$tools/venv/bin/uv" pip compile --quiet --no-config --python "$python" \
+        --universal --python-version 3.10 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+        --output-file "$output" "$@"
+    if grep -n -E '://|^-|file:|@ ' "$output"; then
+        echo "lock: the lines above name a machine or an index; a lock holds names, versions and hashes" >&2
+        exit 1
+    fi
+    echo "$output: $(grep -c == "$output") packages"
+}
 
-if grep -n -E '://|^-|file:|@ ' requirements/dev.lock; then
-    echo "lock: the lines above name a machine or an index; a lock holds names, versions and hashes" >&2
-    exit 1
-fi
-echo "requirements/dev.lock: $(grep -c == requirements/dev.lock) packages"
+compile requirements/dev.lock --extra dev pyproject.toml requirements/dev.in "$@"
+compile requirements/release.lock requirements/release.in "$@"

@@ -7,6 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
+ROOT = Path(__file__).parents[2]
+needs_source = pytest.mark.skipif(not (ROOT / "src").is_dir(), reason="tests the installed wheel: there is no src here")
+
 
 def wheel_folder() -> Path | None:
     """Return the installed ``nvidia-pytriton``'s folder with the server in it, without importing anything of it."""
