@@ -54,6 +54,11 @@ SECTIONS = (
         "[models.NAME.bls]",
         "The words of `BlsGrants`; also `[defaults.bls]`. See [calls](../how-to/policy-file.md).",
     ),
+    (
+        "models.*.sequences",
+        "[models.NAME.sequences]",
+        "The words of `SequenceLimits`; also `[defaults.sequences]`. See [sequences](../how-to/sequences.md).",
+    ),
     ("models.*.sandbox", "[models.NAME.sandbox]", "The words of `SandboxPolicy`; also `[defaults.sandbox]`."),
     (
         "models.*.sandbox.resources",

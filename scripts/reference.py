@@ -18,6 +18,7 @@ from safe_triton.errors import SafeTritonError
 from safe_triton.policy.defaults import BLS_DEFAULTS, CONTENT_DEFAULTS, DEFAULTS, SEQUENCE_DEFAULTS
 from safe_triton.runtime.guard_rules import KINDS
 from scripts.alerts_reference import alerts_page
+from scripts.metrics_reference import metrics_page
 from scripts.policy_reference import policy_page, schema_text
 from scripts.rules_reference import rules_page
 
@@ -254,6 +255,7 @@ PAGES = {
     "policy-file.md": policy_page,
     "rules.md": rules_page,
     "alerts.md": alerts_page,
+    "metrics.md": metrics_page,
     "safe-triton.schema.json": schema_text,
 }
 

@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 HOME = "index.md"
 OUTSIDE = "files/"
-LINK = re.compile(r"(?<!\!)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 MARKERS = re.compile(r"^<!-- test: .*? -->\n", re.MULTILINE)
+CELL_CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>(?:(?!</?table)[\s\S])*?</td>)")
+PART_END = re.compile(r"(?<=\w)[/_.=]+(?=\w)")
 ROLES = re.compile(r":(?:class|meth|func|data|mod|attr|exc):(?=<code>)")
 
 
@@ -54,8 +56,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Leave out the roles of docstrings, such as ``:class:``, in front of names."""
-    return ROLES.sub("", html)
+    """Leave out the roles of docstrings, such as ``:class:``, and let long names in tables break where their parts end."""
+    return CELL_CODE.sub(lambda code: PART_END.sub(r"\g<0><wbr>", code[0]), ROLES.sub("", html))
 
 
 def _is_outside(path: Path) -> bool:

@@ -8,6 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run, none of them against a clock: a busy machine fails nothing, and what is covered does not
+# depend on chance. `--hypothesis-profile=explore` draws others, and more of them.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False, max_examples=1000)
+settings.load_profile("repeatable")
 
 # Where the wheel with the server exists, a missing server is a failure, never a skip.
 CAN_RUN_THE_WHEEL = sys.version_info < (3, 13) and sys.platform == "linux" and platform.machine() == "x86_64"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import doctest
 import re
+import shlex
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +20,7 @@ from tests.docs.checks import CHECKS, check_command, commands
 PAGES = {page.relative_to(ROOT).as_posix(): parse(page.read_text(encoding="utf-8"), page) for page in pages()}
 EXECUTED = ("python", "pycon")
 WITH_PYTHON = [page for page, blocks in PAGES.items() if any(block.language in EXECUTED for block in blocks)]
+LOOKING = ("check", "explain", "limits", "plan", "rules", "schema")
 OTHERS = [block for blocks in PAGES.values() for block in blocks if block.language not in EXECUTED]
 
 
@@ -90,6 +93,46 @@ def test_other_blocks_parse(block: Block) -> None:
         CHECKS[block.language](block.text)
 
 
+def only_looks(words: list[str]) -> bool:
+    """Tell whether a command of ours changes nothing and looks at what the project has."""
+    if words[0] != "safe-triton" or words[1] not in LOOKING or "-" in words:
+        return False
+    paths = [
+        word
+        for before, word in pairwise(words[1:])
+        if not word.startswith("-") and (not before.startswith("--") or before == "--policy")
+    ]
+    return words[1] == "explain" or all((ROOT / path).exists() for path in paths)
+
+
+RUNNABLE = sorted(
+    {
+        shlex.join(words)
+        for block in OTHERS
+        if block.language in {"bash", "sh", "console"} and not block.skip
+        for words in commands(block.text, prompt=block.language == "console")
+        if only_looks(words)
+    }
+)
+
+
+def test_most_looking_commands_run() -> None:
+    """What is run below is not nothing."""
+    assert len(RUNNABLE) > 8
+
+
+@pytest.mark.parametrize("command", RUNNABLE)
+@pytest.mark.usefixtures("project")
+def test_commands_that_look_run(command: str) -> None:
+    """A command that changes nothing, over what the project has, can look: its status is not that of a mistake."""
+    from typer.testing import CliRunner
+
+    from safe_triton.cli.app import app
+
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code in {0, 1}, result.output
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     """A relative link of a page names a file that exists."""
@@ -117,6 +160,9 @@ class TestRulesCanFail:
             ("console", "$ make no-such-target\noutput"),
             ("console", "make help"),
             ("bash", "safe-triton no-such-command"),
+            ("bash", ".venv/bin/safe-triton no-such-command"),
+            ("bash", "safe-triton render no-such-form"),
+            ("bash", "safe-triton check --no-such-option models"),
         ],
     )
     def test_a_wrong_block(self, language: str, text: str) -> None:
@@ -125,7 +171,13 @@ class TestRulesCanFail:
             CHECKS[language](text)
 
     @pytest.mark.parametrize(
-        "text", ["make help PYTHON=python3.12", "pip install 'safe-triton[client,server]'", "cd elsewhere  # make x"]
+        "text",
+        [
+            "make help PYTHON=python3.12",
+            "pip install 'safe-triton[client,server]'",
+            "cd elsewhere  # make x",
+            "safe-triton serve models --policy safe-triton.toml -- --http-port 9000",
+        ],
     )
     def test_a_right_command(self, text: str) -> None:
         """Commands that name what exists are accepted."""

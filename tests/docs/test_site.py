@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
-import safe_triton
 from tests.docs.blocks import ROOT
+from tests.unit.test_public_names import DOCUMENTED
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    # Not --quiet: it also hides the warnings from --strict.
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
-def test_every_public_name_has_an_entry(site: Path) -> None:
-    """The reference lists what ``import safe_triton`` gives."""
-    page = (site / "reference" / "api.html").read_text(encoding="utf-8")
-    entries = {name.rpartition(".")[2] for name in re.findall(r'id="(safe_triton[\w.]*)"', page)}
-    assert set(safe_triton.__all__) - entries <= {"__version__", "unsafe"}
+@pytest.mark.parametrize("package", DOCUMENTED)
+def test_every_public_name_has_an_entry(site: Path, package: str) -> None:
+    """The reference lists what each package gives."""
+    page = "".join(file.read_text(encoding="utf-8") for file in sorted((site / "reference").glob("api*.html")))
+    entries = {name.rpartition(".")[2] for name in re.findall(rf'id="({package}\.[\w.]*)"', page)}
+    modules = {"__version__", "unsafe"}
+    assert set(DOCUMENTED[package]) - entries <= modules
     assert ":class:" not in page
+
+
+def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
+    """Pages, files and places in pages that links and pictures name are there, and nothing is loaded from elsewhere."""
+    pages = {file: file.read_text(encoding="utf-8") for file in site.rglob("*.html") if file.name != "404.html"}
+    places = {file: set(re.findall(r'(?:id|name)="([^"]+)"', text)) for file, text in pages.items()}
+    missing = []
+    for file, text in pages.items():
+        for attribute, link in set(re.findall(r'(href|src)="([^"]+)"', text)):
+            target, _, place = html.unescape(link).partition("#")
+            if "://" in target or target.startswith(("mailto:", "data:")):
+                missing += [f"{file.name} loads {target}"] if attribute == "src" else []
+                continue
+            there = (file.parent / target).resolve() if target else file
+            if not there.exists() or (place and there in places and unquote(place) not in places[there]):
+                missing.append(f"{file.relative_to(site)}: {link}")
+    assert sorted(missing) == []
 
 
 def test_the_first_page_leads_to_what_lies_outside_the_documentation(site: Path) -> None:

@@ -32,8 +32,12 @@ def step(model: str, reads: str, writes: str, *, x: BlsTensor | None = None, y: 
 
 AB, BC = step("a", "A", "B"), step("b", "B", "C")
 
+NO_STEPS: Any = ("a",)
+
 WRONG: tuple[tuple[str, tuple[Step, ...], tuple[str, ...]], ...] = (
     ("is empty", (), ("C",)),
+    ("steps must be a tuple of Step", NO_STEPS, ("C",)),
+    ("65 steps, above 64", (AB,) * 65, ("B",)),
     ("output 'D' is written by no step", (AB, BC), ("C", "D")),
     ("output 'A' is written by no step", (AB,), ("B", "A")),
     ("tensor 'B' is written twice", (AB, step("b", "A", "B")), ("B",)),
@@ -61,6 +65,8 @@ def test_a_wrong_pipeline_is_refused(message: str, steps: tuple[Step, ...], outp
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"model": ""}, r"Step\.model must be a model's name"),
+        ({"target": "a"}, "target must be a BlsTarget"),
         ({"input_map": {}}, "input_map is empty"),
         ({"input_map": {"Z": "A"}}, "names 'Z'"),
         ({"output_map": {"Y": ""}}, "names no tensor"),
@@ -88,7 +94,7 @@ def test_steps_run_as_soon_as_they_can() -> None:
 class TestChains:
     """A chain of steps in any order is the functions one after another."""
 
-    @settings(deadline=None, max_examples=25)  # each loads a model and six fakes; a busy machine takes its time
+    @settings(max_examples=25)  # each loads a model and six fakes
     @given(order=st.permutations(range(5)), factors=st.lists(st.integers(-4, 4), min_size=5, max_size=5))
     def test_of_five(self, order: list[int], factors: list[int]) -> None:
         """Each step multiplies; the result is the product."""

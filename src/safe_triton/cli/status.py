@@ -120,16 +120,17 @@ def _drawn(found: dict[str, Any]) -> Group:
         for model, state in found["models"].items():
             table.add_row(Text(model), Text(state, style=COLOURS.get(state, "")))
         return Group(table, Text("the rest is shown to the user who started the server"))
-    for heading in ("model", "state", "pid", "memory", "CPU", "requests", "refusals", "restarts", "last cause"):
-        justify: JustifyMethod = "left" if heading in {"model", "state", "last cause"} else "right"
+    for heading in ("model", "state", "pid", "memory", "CPU", "requests", "refusals", "restarts"):
+        justify: JustifyMethod = "left" if heading in {"model", "state"} else "right"
         table.add_column(heading, justify=justify, overflow="fold")
     for row in found["models"]:
         state = Text(_state(row), style=COLOURS.get(row["state"], ""))
         table.add_row(Text(row["model"]), state, *map(Text, _cells(row)))
+    causes = [Text(f"{row['model']}: last cause: {row['last_cause']}") for row in found["models"] if row["last_cause"]]
     deaths = sum(found["server_restarts"].values())
     answer = "answers" if found["answers"] else "does not answer"
     head = f"tritonserver {found['pid']}: {found['server']}, {answer}, restarted {deaths} times"
-    return Group(Text(head), *_gateway(found.get("gateway")), table)
+    return Group(Text(head), *_gateway(found.get("gateway")), table, *causes)
 
 
 def _gateway(row: dict[str, Any] | None) -> list[Text]:
@@ -155,5 +156,4 @@ def _cells(row: dict[str, Any]) -> list[str]:
         "-" if row["requests"] is None else str(row["requests"]),
         "-" if row["refusals"] is None else str(row["refusals"]),
         str(sum(row["restarts"].values())),
-        row["last_cause"],
     ]

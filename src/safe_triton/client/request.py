@@ -69,7 +69,7 @@ ParameterName = Annotated[str, Field(min_length=1), AfterValidator(_parameter_na
 class SequenceStep(BaseModel):
     """A request's place in a sequence.
 
-    Args:
+    Attributes:
         id: the sequence's number or name.
         start: whether it is the first.
         end: whether it is the last.
@@ -85,7 +85,7 @@ class SequenceStep(BaseModel):
 class InferRequest(BaseModel):
     """One request.
 
-    Args:
+    Attributes:
         model: the model's name.
         inputs: numpy arrays by input name; BYTES as arrays of ``bytes`` or ``str``.
         version: the model's version; ``None`` for the one that the server chooses.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from safe_triton.confinement import landlock, rlimits, threads
+from safe_triton.confinement import landlock, rlimits
 from safe_triton.confinement import landlock_abi as rights
 from safe_triton.confinement.bpf import AUDIT_ARCH
 from safe_triton.confinement.enforcement import Gap
@@ -40,7 +40,6 @@ class Capabilities:
         landlock_abi: 0 without Landlock.
         landlock_missing: why there is none.
         seccomp_missing: why there is none; empty where there is.
-        thread_count: threads of this process.
         is_root: whether the kernel exempts this user from the number of threads.
         has_pids_limit: whether a cgroup bounds the number of threads.
         mapped_bytes: address space in use.
@@ -52,7 +51,6 @@ class Capabilities:
     landlock_abi: int
     landlock_missing: str
     seccomp_missing: str
-    thread_count: int
     is_root: bool
     has_pids_limit: bool
     mapped_bytes: int
@@ -151,9 +149,6 @@ def _gaps(policy: SandboxPolicy, capabilities: Capabilities, limits: tuple[Rlimi
     if capabilities.seccomp_missing:
         fix = "use a kernel with CONFIG_SECCOMP_FILTER, and a container profile that allows seccomp"
         gaps.append(Gap("seccomp", "confinement.seccomp", capabilities.seccomp_missing, fix))
-    if capabilities.thread_count > 1 and not threads.is_supported(capabilities.machine):
-        detail = f"{capabilities.thread_count} threads cannot all be reached on {capabilities.machine}"
-        gaps.append(Gap("landlock.files", "confinement.threads", detail, "confine before threads start"))
     for limit in limits:
         if limit.mechanism == "rlimit.memory" and not policy.gpu_ids and capabilities.mapped_bytes > limit.value:
             detail = f"{capabilities.mapped_bytes} bytes are mapped already, {limit.value} are allowed"

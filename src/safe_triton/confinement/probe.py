@@ -8,7 +8,6 @@ from safe_triton.confinement import landlock, rlimits, seccomp
 from safe_triton.confinement.bpf import AUDIT_ARCH
 from safe_triton.confinement.grants import python_paths
 from safe_triton.confinement.plan import Capabilities
-from safe_triton.confinement.threads import thread_ids
 
 
 def probe(*, python: tuple[str, ...] | None = None) -> Capabilities:
@@ -31,7 +30,6 @@ def probe(*, python: tuple[str, ...] | None = None) -> Capabilities:
         landlock_abi=abi,
         landlock_missing=missing,
         seccomp_missing=seccomp.probe() if machine in AUDIT_ARCH else unknown,
-        thread_count=len(thread_ids()),
         is_root=os.getuid() == 0,
         has_pids_limit=_has_pids_limit(),
         mapped_bytes=rlimits.mapped_bytes(),

@@ -84,16 +84,6 @@ class Call:
     is_right: Callable[[], bool] = lambda: True
 
 
-def is_supported(machine: str) -> bool:
-    """Whether there are instructions for this machine."""
-    return machine in _HANDLERS
-
-
-def thread_ids() -> list[int]:
-    """The threads of this process, from ``/proc``."""
-    return [int(name) for name in os.listdir("/proc/self/task")]
-
-
 class AllThreads:
     """The handler while it is installed; a context manager.
 

@@ -24,7 +24,7 @@ from safe_triton.expressions.functions import (
     truth,
 )
 from safe_triton.expressions.methods import KNOWN_ATTRIBUTES, attribute_of, method_of
-from safe_triton.expressions.operators import BINARY, COMPARE, UNARY, binary, compare, formatted, item
+from safe_triton.expressions.operators import UNARY, binary, compare, formatted, item
 from safe_triton.expressions.work import Work, failed, keyed
 
 Names = Mapping[str, Any]
@@ -131,8 +131,6 @@ class _Compiler:
 
     def _binop(self, node: ast.BinOp, depth: int) -> Part:
         left, right, kind = self.part(node.left, depth), self.part(node.right, depth), type(node.op)
-        if kind not in BINARY:
-            raise refused(node, f"{kind.__name__} is not for formulas")
         return lambda names, work: binary(kind, left(names, work), right(names, work), work)
 
     def _boolop(self, node: ast.BoolOp, depth: int) -> Part:
@@ -151,8 +149,6 @@ class _Compiler:
     def _compare(self, node: ast.Compare, depth: int) -> Part:
         first = self.part(node.left, depth)
         rest = [(type(op), self.part(each, depth)) for op, each in zip(node.ops, node.comparators, strict=True)]
-        if any(kind not in COMPARE for kind, _ in rest):
-            raise refused(node, "this comparison is not for formulas")
 
         def call(names: Names, work: Work) -> Any:
             left, result = first(names, work), True

@@ -72,7 +72,8 @@ class TestTable:
         rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
         for part in ("ready", "41", "40 MiB", "12 %", "7", "2"):
             assert part in rows["good"]
-        for part in ("quarantined, again in 99 s", "3", "SIGKILL; memory"):
+        assert "[bad]: last cause: SIGKILL; memory" in text.splitlines()
+        for part in ("quarantined, again in 99 s", "3"):
             assert part in rows["[bad]"]
 
     def test_of_a_good_server(self, snapshots: list[Snapshot]) -> None:

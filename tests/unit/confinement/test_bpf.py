@@ -96,7 +96,7 @@ checks = st.builds(
 class TestRules:
     """'Allow when one alternative holds, else refuse', for any table of rules."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         st.dictionaries(
             st.sampled_from(["read", "kill", "ioctl", "clone", "mmap"]),

@@ -20,6 +20,7 @@ from safe_triton.confinement.environment import clean_environment
 from safe_triton.confinement.plan import Capabilities, plan
 from safe_triton.confinement.probe import probe
 from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
+from tests.measured import keep, measured
 
 NAMES = ("AS", "DATA", "NOFILE", "FSIZE", "STACK", "CORE", "NPROC")
 FREE = {getattr(resource, f"RLIMIT_{name}"): (resource.RLIM_INFINITY,) * 2 for name in NAMES}
@@ -34,7 +35,6 @@ def capabilities(**changes: Any) -> Capabilities:
         "landlock_abi": 9,
         "landlock_missing": "",
         "seccomp_missing": "",
-        "thread_count": 1,
         "is_root": False,
         "has_pids_limit": True,
         "mapped_bytes": 1 << 20,
@@ -49,7 +49,7 @@ class TestPlan:
     @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
     def test_closed_policies_need_only_the_first_abi(self, abi: int, machine: str) -> None:
         """Without network seccomp covers what an older Landlock lacks: nothing essential is missing."""
-        planned = plan(SandboxPolicy(), capabilities(landlock_abi=abi, machine=machine, thread_count=5))
+        planned = plan(SandboxPolicy(), capabilities(landlock_abi=abi, machine=machine))
         assert planned.gaps == ()
         assert planned.has_seccomp
         assert planned.has_truncate_right is (abi >= 3)
@@ -113,7 +113,7 @@ def in_child(code: str, *, environment: dict[str, str] | None = None) -> Any:
                 return ["refused", error.errno]
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(setup) + textwrap.dedent(code)],
+        [sys.executable, "-c", measured(textwrap.dedent(setup) + textwrap.dedent(code))],
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
@@ -121,7 +121,7 @@ def in_child(code: str, *, environment: dict[str, str] | None = None) -> Any:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(keep(done.stdout).splitlines()[-1])
 
 
 @needs_landlock
@@ -378,24 +378,26 @@ class TestConfine:
     @pytest.mark.parametrize("missing", ["landlock", "seccomp"])
     def test_fails_closed(self, missing: str) -> None:
         """Without a mechanism 'required' raises before anything is applied; 'best-effort' names the gap."""
-        raised, filtered, gaps, effective = in_child(
+        raised, privileges, gaps, effective = in_child(
             f"""
             from safe_triton.confinement import {missing}
             from safe_triton.errors import ConfinementError
             {missing}.probe = lambda: (0, "not here") if {missing!r} == "landlock" else "not here"
-            raised = ""
+            def no_new_privs():
+                return "NoNewPrivs:\\t1" in open("/proc/self/status").read()
+            raised, before = "", no_new_privs()
             try:
                 confine(SandboxPolicy())
             except ConfinementError as error:
                 raised = error.reason
-            status = open("/proc/self/status").read()
+            after = no_new_privs()
             report = confine(SandboxPolicy(enforcement="best-effort"))
             essential = [gap.reason for gap in report.gaps if gap.is_essential]
-            print(json.dumps([raised, "NoNewPrivs:\\t1" in status, essential, report.effective]))
+            print(json.dumps([raised, [before, after], essential, report.effective]))
             """
         )
         assert raised == f"confinement.{missing}"
-        assert filtered is False
+        assert privileges[0] == privileges[1]
         assert gaps == [f"confinement.{missing}"]
         assert "no_new_privs" in effective
         assert not any(name.startswith(missing) for name in effective)
@@ -468,7 +470,6 @@ def test_probe_of_this_host() -> None:
     """The probe reads this process and this kernel."""
     found = probe()
     assert found.machine == platform.machine()
-    assert found.thread_count >= 1
     assert (found.landlock_abi > 0) != bool(found.landlock_missing)
     assert found.machine not in bpf.AUDIT_ARCH or found.mapped_bytes > 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,17 @@ class TestGrants:
         assert is_granted(landlock.__file__, rights.READ_FILE, granted)
         assert is_granted(os.__file__, rights.READ_FILE, granted)
         assert not {"/", "/usr", "/usr/local", os.getcwd(), str(Path.home())} & set(paths)
+
+    def test_python_paths_of_an_embedded_interpreter(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """One without a program and without a shared library still has its standard library, and the user's packages."""
+        user_site = str(tmp_path)
+        monkeypatch.setattr(sys, "executable", "")
+        monkeypatch.setattr(sys, "path", [*sys.path, user_site])
+        monkeypatch.setattr(sysconfig, "get_config_var", lambda name: None)
+        monkeypatch.setattr(sysconfig, "get_path", lambda *_: user_site)
+        paths = python_paths.__wrapped__()
+        assert user_site in paths
+        assert is_granted(os.__file__, rights.READ_FILE, tuple(Grant(path, rights.READ) for path in paths))
 
 
 class TestKernel:

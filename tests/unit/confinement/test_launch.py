@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import safe_triton
 from safe_triton import unsafe
 from safe_triton.confinement.launch import (
     GRANT_VARIABLE,
@@ -23,7 +24,7 @@ from safe_triton.confinement.launch import (
 from safe_triton.errors import ConfinementError
 from safe_triton.policy.sandbox import ResourceLimits, SandboxPolicy
 
-SOURCE = Path(__file__).parents[3] / "src"
+SOURCE = Path(safe_triton.__file__).parents[1]
 ENTRY = "/srv/models/digits/1/model.py"
 POLICY = SandboxPolicy(read=("/srv/models/digits", "/srv/labels"))
 TABLE = LaunchTable(
@@ -156,6 +157,15 @@ def test_a_broken_table_is_refused(text: str) -> None:
     """Never a traceback, never a default."""
     with pytest.raises(ConfinementError, match=r"confinement\.launch"):
         LaunchTable.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"granted": {}, "needs": 3}', '{"granted": {"read": [7]}, "needs": {}}']
+)
+def test_a_broken_grant_is_refused(text: str) -> None:
+    """What a process is held to is never guessed."""
+    with pytest.raises(ConfinementError, match=r"^confinement\.grant: SAFE_TRITON_GRANT.* cannot be read"):
+        granted_from_json(text)
 
 
 class TestProcess:

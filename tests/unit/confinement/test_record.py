@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
+import socket
+from pathlib import Path
 
 import pytest
 
+from safe_triton import _libc
 from safe_triton.confinement import bpf
+from safe_triton.confinement import record as recording
 from safe_triton.confinement.launch import LaunchTable
-from safe_triton.confinement.record import FILE_CALLS, RET_USER_NOTIF, compile_recording
+from safe_triton.confinement.record import FILE_CALLS, RET_USER_NOTIF, compile_recording, record
 from safe_triton.confinement.seccomp_profile import ABSENT, ProcessFacts
 from safe_triton.confinement.syscall_numbers import MACHINES, NUMBERS, number_of
+from safe_triton.errors import ConfinementError
 from tests.unit.confinement.bpf_interpreter import run
 
 HANDOVER = 700
@@ -80,6 +86,53 @@ class TestFilter:
         """A call through another architecture's entry is refused: it could not be told what it is."""
         other = next(arch for name, arch in bpf.AUDIT_ARCH.items() if name != machine)
         assert run(compile_recording(FACTS, machine, HANDOVER), 0, (), other) == bpf.refusal(errno.EPERM)
+
+
+class TestHandover:
+    """How the kernel's reports come to whoever listens."""
+
+    def test_what_arrives(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The model's entry, the instance, and the descriptor that the reports are read from, which is kept by nobody here."""
+        reader, writer = os.pipe()
+        monkeypatch.setattr(recording, "_install", lambda program, machine: writer)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(tmp_path / "listener"))
+            listening.listen()
+            record(str(tmp_path / "listener"), "/models/m/1/model.py", "m_0_0")
+            connection, _ = listening.accept()
+            with connection:
+                data, descriptors, *_ = socket.recv_fds(connection, 1024, 1)
+        assert data == b"/models/m/1/model.py\0m_0_0"
+        os.write(descriptors[0], b"x")
+        assert os.read(reader, 1) == b"x"
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(writer)
+        os.close(descriptors[0])
+        os.close(reader)
+
+    @pytest.mark.parametrize("answer", [errno.EBUSY, errno.EPERM])
+    def test_nobody_records_a_process_twice(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int) -> None:
+        """What the kernel refuses is one line; the process does not go on unrecorded."""
+        calls = []
+
+        def syscall(number: int, *arguments: object) -> int:
+            calls.append((number, arguments[0]))
+            if number == number_of("seccomp", os.uname().machine):
+                raise OSError(answer, os.strerror(answer))
+            return 0
+
+        monkeypatch.setattr(_libc, "syscall", syscall)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(tmp_path / "listener"))
+            listening.listen()
+            with pytest.raises(ConfinementError, match=f"^confinement.record: {os.strerror(answer)}"):
+                record(str(tmp_path / "listener"), "/models/m/1/model.py", "m_0_0")
+        assert [number for number, _ in calls] == [number_of(name, os.uname().machine) for name in ("prctl", "seccomp")]
+
+    def test_nobody_listens(self, tmp_path: Path) -> None:
+        """Before any filter is installed."""
+        with pytest.raises(ConfinementError, match=r"^confinement\.record: No such file or directory"):
+            record(str(tmp_path / "listener"), "/models/m/1/model.py", "m_0_0")
 
 
 def test_a_table_confines_unless_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -293,6 +294,32 @@ def test_interrupted_call_is_repeated(folder: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("safe_triton._libc.openat2", once)
     assert root.read_bytes("a.txt") == b"alpha\r\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM, errno.EINVAL])
+def test_a_kernel_without_openat2(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Names are resolved by component from the start."""
+
+    def answer(*args: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("safe_triton._libc.openat2", answer)
+    with ConfinedRoot(folder) as root:
+        assert root.mechanism == "openat"
+        assert root.read_bytes("sub/b.bin") == b"beta"
+
+
+def test_what_the_system_refuses(root: ConfinedRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reason is told, without the path."""
+
+    def refuse(*args: object, **options: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/host/path")
+
+    monkeypatch.setattr("safe_triton._libc.openat2", refuse)
+    monkeypatch.setattr(ConfinedRoot, "_reach_by_component", refuse)
+    with pytest.raises(PathError) as error:
+        root.open("a.txt")
+    assert (reason_of(error), str(error.value)) == ("path.unreadable", "cannot be read (Input/output error): 'a.txt'")
 
 
 def test_is_beneath_compares_components(tmp_path: Path) -> None:

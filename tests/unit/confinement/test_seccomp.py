@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -367,6 +369,29 @@ def test_names_are_known() -> None:
     assert NUMBERS.keys() >= ABSENT
     assert not FREE & ABSENT
     assert not FREE & set(FORBIDDEN)
+
+
+GENERIC = Path("/usr/include/asm-generic/unistd.h")
+X86_64 = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+
+
+def header(path: Path) -> dict[str, int]:
+    """The numbers in a header of the kernel; the generic one, which is aarch64's, names some by their 64-bit form."""
+    text = path.read_text()
+    wide = {name: int(number) for name, number in re.findall(r"#define __NR3264_(\w+)\s+(\d+)\b", text)}
+    numbers = {name: int(number) for name, number in re.findall(r"#define __NR_(\w+)\s+(\d+)\b", text)}
+    return numbers | {
+        name: wide[of] for name, of in re.findall(r"#define __NR_(\w+) __NR3264_(\w+)", text) if of in wide
+    }
+
+
+@pytest.mark.parametrize(("column", "path"), [(0, X86_64), (1, GENERIC)], ids=["x86_64", "aarch64"])
+def test_numbers_are_the_kernels(column: int, path: Path) -> None:
+    """Each number of both machines, and that the others are none there."""
+    if not path.is_file():
+        pytest.skip(f"lacks {path}")
+    known = header(path)
+    assert {name: known.get(name, -1) for name in NUMBERS} == {name: both[column] for name, both in NUMBERS.items()}
 
 
 def test_numbers_of_this_machine() -> None:

@@ -48,6 +48,8 @@ def _short(record: Record, folder: Path) -> str:
 
 def _is_shown(record: Record, folder: Path) -> bool:
     kinds = {"read", "list", "write", "create"}
+    if record.target == "/proc/self/stat":  # where Python, from 3.12 on, counts its threads when it forks
+        return False
     if record.kind in kinds:
         return record.target.startswith((f"{folder.resolve()}/", "/proc/self/")) and "/linked/" not in record.target
     return record.kind != "executable_memory"

@@ -93,11 +93,6 @@ confinement.seccomp
   operator: use a kernel with CONFIG_SECCOMP_FILTER, and a container profile that allows seccomp().
   confinement.seccomp: the kernel is built without seccomp; use a kernel with CONFIG_SECCOMP_FILTER, …
 
-confinement.threads
-  Threads run already that cannot all be restricted on this machine.
-  operator: confine before threads start: through the launcher, or first thing in the program.
-  confinement.threads: 5 threads cannot all be reached on riscv64; confine before threads start
-
 confinement.unavailable
   A confinement that is required cannot be enforced here.
   operator: run safe-triton doctor.
