@@ -22,7 +22,7 @@ demo: venv  ## serve model_repository/ on a real tritonserver, send good and hos
 	@$(RUN) examples/demo/demo.py $(ARGS)
 
 test: venv  ## all tests, the real-server ones and every code block of the documentation included
-	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all:  ## all tests on each of Python 3.10 to 3.13 that is found
 	@scripts/test-all.sh $(ARGS)

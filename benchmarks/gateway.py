@@ -1,4 +1,4 @@
-"""The gateway against plain Triton and against an Envoy that only does TLS, in turns, in front of one server."""
+"""The gateway against plain Triton, an Envoy that only does TLS and one without our filters, in turns, on one server."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ from benchmarks.traffic import BARE, REPOSITORY, Clients, Level
 from safe_triton.cli.private_files import write_files
 from safe_triton.errors import ServerNotFoundError, ServerStartError
 from safe_triton.gateway.certificates import make_dev_certificates
-from safe_triton.policyfile import load_policy
+from safe_triton.policyfile import OperatorPolicy, load_policy
+from safe_triton.policyfile.gateway_tables import Upstream
 from safe_triton.server.envoy import Envoy, EnvoyGrants
 from safe_triton.server.envoy_binary import EnvoyInstallation, locate_envoy
+from safe_triton.server.gateway_files import plan_gateway
 from safe_triton.server.ports import ReservedPorts
 from safe_triton.supervision import Service
 
-PLAIN, TLS, OURS = PATHS = ("plain", "tls", "ours")
+PLAIN, TLS, OPEN, OURS = PATHS = ("plain", "tls", "open", "ours")
+"""Triton itself; an Envoy that only ends TLS; ours with its log, time limits and routes but no filter; ours."""
+
 ORDERS = itertools.cycle(itertools.permutations(PATHS))
 KEY = "k" * 40
 LEVELS = (Level(1, 1, 0.4, 0.02, {}), Level(4, 4, 0.5, 0.05, {}))
@@ -89,19 +93,27 @@ def measure(say: Say, *, rounds: int, levels: tuple[Level, Level] = LEVELS) -> I
     except ServerNotFoundError:
         say("no Envoy: left out")
         return
-    say("starting tritonserver and two Envoys")
+    say("starting tritonserver and three Envoys")
     with tempfile.TemporaryDirectory(prefix="safe-triton-bench-") as name:
         folder = Path(name)
         shutil.copytree(REPOSITORY / BARE, folder / "models" / BARE)
         write_files(folder, {**make_dev_certificates([], [], days=1).files, "bench.key": KEY})
         (folder / "safe-triton.toml").write_text(POLICY.format(folder=folder, model=BARE), encoding="utf-8")
-        with Service([folder / "models"], load_policy(folder / "safe-triton.toml"), gateway=True) as service:
+        policy = load_policy(folder / "safe-triton.toml")
+        with Service([folder / "models"], policy, gateway=True) as service:
             _, server, _ = service.running()
             assert service.gateway is not None
-            http_port = int(server.http_url.rpartition(":")[2])
-            with tls_only(envoy, folder, http_port) as (tls_port, tls_pid):
-                ports = {PLAIN: http_port, TLS: tls_port, OURS: int(service.gateway.url.rpartition(":")[2])}
-                pids = {TLS: tls_pid, OURS: service.gateway.pid}
+            http_port, grpc_port = (int(url.rpartition(":")[2]) for url in (server.http_url, server.grpc_url))
+            upstream = Upstream(
+                address="127.0.0.1", http_port=http_port, grpc_port=grpc_port, health_port=0, metrics_port=0
+            )
+            with (
+                tls_only(envoy, folder, http_port) as (tls_port, tls_pid),
+                filterless(envoy, folder, policy, upstream) as (open_port, open_pid),
+            ):
+                ours_port = int(service.gateway.url.rpartition(":")[2])
+                ports = {PLAIN: http_port, TLS: tls_port, OPEN: open_port, OURS: ours_port}
+                pids = {TLS: tls_pid, OPEN: open_pid, OURS: service.gateway.pid}
                 found = [take_turns(say, level, rounds, ports, pids, str(folder / "ca.crt")) for level in levels]
     yield from rows_of(*found)
 
@@ -109,10 +121,10 @@ def measure(say: Say, *, rounds: int, levels: tuple[Level, Level] = LEVELS) -> I
 def take_turns(
     say: Say, level: Level, rounds: int, ports: Mapping[str, int], pids: Mapping[str, int], ca: str
 ) -> dict[str, Series]:
-    """Let the paths have their turns; every order of the three comes equally often."""
+    """Let the paths have their turns; every order of the four comes equally often."""
     series = {path: Series() for path in PATHS}
     targets = {path: Target(port, BARE, ca="" if path == PLAIN else ca) for path, port in ports.items()}
-    targets[OURS] = replace(targets[OURS], headers=(credential(),))
+    targets |= {path: replace(targets[path], headers=(credential(),)) for path in (OPEN, OURS)}
     with Clients(level) as clients:
         clients.run(list(targets.values()))
         for number, order in enumerate(itertools.islice(ORDERS, rounds)):
@@ -152,8 +164,12 @@ def rows_of(alone: Mapping[str, Series], crowd: Mapping[str, Series]) -> Iterato
             note=f"{len(added)} rounds",
         )
         yield _ratio(f"throughput, concurrency 16, against {names[base]}", "1/s", crowd, base, "throughput", None)
+    yield _ratio("CPU of Envoy per request, against TLS alone", "µs", crowd, TLS, "cpu_us", None)
+    # What the log, time limits, header rules and routes cost is in both of the last two.
+    rows = zip(crowd[TLS].cpu_us, crowd[OPEN].cpu_us, crowd[OURS].cpu_us, strict=True)
+    filtered = {TLS: crowd[TLS], OURS: Series(cpu_us=[tls + ours - without for tls, without, ours in rows])}
     bound = Bound(1.25, "at most", "interval")
-    yield _ratio("CPU of Envoy per request, against TLS alone", "µs", crowd, TLS, "cpu_us", bound)
+    yield _ratio("CPU of Envoy per request, filters on top of TLS alone", "µs", filtered, TLS, "cpu_us", bound)
 
 
 def _ratio(name: str, unit: str, series: Mapping[str, Series], base: str, kind: str, bound: Bound | None) -> Row:
@@ -189,14 +205,40 @@ def tls_only(envoy: EnvoyInstallation, folder: Path, behind: int) -> Iterator[tu
     with ReservedPorts((0,)) as reserved:
         (port,) = reserved.numbers
     grants = EnvoyGrants(listen_ports=(port,), connect_ports=(behind,), write=(), max_connections=1024, drain_s=1.0)
+    with running(envoy, root, tls_texts(root, folder, port, behind), grants) as pid:
+        yield port, pid
+
+
+@contextlib.contextmanager
+def filterless(
+    envoy: EnvoyInstallation, folder: Path, policy: OperatorPolicy, upstream: Upstream
+) -> Iterator[tuple[int, int]]:
+    """Run an Envoy as the policy says, but with no filter between the connection and the router; its port and process."""
+    root = folder / "open"
+    root.mkdir(mode=0o700)
+    with ReservedPorts((0, 0)) as reserved:
+        port, metrics_port = reserved.numbers
+    planned = plan_gateway(policy, models=[BARE], folder=root, upstream=upstream, secret="", ports=(port, metrics_port))
+    listeners = json.loads(planned.texts["lds.json"])
+    for chain in listeners["resources"][0]["filter_chains"]:
+        manager = chain["filters"][-1]["typed_config"]
+        manager["http_filters"] = manager["http_filters"][-1:]
+    texts = {**planned.texts, "lds.json": json.dumps(listeners)}
+    with running(envoy, root, texts, planned.grants) as pid:
+        yield port, pid
+
+
+@contextlib.contextmanager
+def running(envoy: EnvoyInstallation, root: Path, texts: Mapping[str, str], grants: EnvoyGrants) -> Iterator[int]:
+    """Run an Envoy whose log nobody reads; its process."""
     with open(os.devnull, "wb") as nowhere:
-        running = Envoy(envoy, root, output=nowhere.fileno(), grants=grants)
+        started = Envoy(envoy, root, output=nowhere.fileno(), grants=grants)
         try:
-            running.start(tls_texts(root, folder, port, behind))
-            wait_until_ready(running)
-            yield port, running.pid
+            started.start(texts)
+            wait_until_ready(started)
+            yield started.pid
         finally:
-            running.stop()
+            started.stop()
 
 
 def wait_until_ready(envoy: Envoy) -> None:
@@ -208,7 +250,7 @@ def wait_until_ready(envoy: Envoy) -> None:
     until_s = time.monotonic() + READY_S
     while not envoy.is_ready():
         if time.monotonic() > until_s or envoy.exit_status() is not None:
-            raise ServerStartError("the Envoy with TLS alone did not start", reason="gateway.start")
+            raise ServerStartError("an Envoy to compare with did not start", reason="gateway.start")
         time.sleep(0.02)
 
 

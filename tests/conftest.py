@@ -21,7 +21,7 @@ CAN_RUN_THE_WHEEL = sys.version_info < (3, 13) and sys.platform == "linux" and p
 if CAN_RUN_THE_WHEEL:
     os.environ.setdefault("SAFE_TRITON_REQUIRE_SERVER", "1")
 
-# Files of these folders take minutes, whatever the number of their tests: they come first, so that two workers end together.
+# Files of these folders take minutes, whatever the number of their tests: they come first, so that all workers end together.
 LONG_FOLDERS = ("container", "chaos", "triton", "attacks", "conformance", "fuzz", "docs")
 
 FOLDER_MARKS = {"attacks": "attack", "gpu": "gpu", "triton": "triton"}

@@ -83,12 +83,12 @@ def test_traffic_of_two_processes() -> None:
 
 
 def test_gateway() -> None:
-    """All three paths are driven over real TLS in front of one server, and Envoy's processor time is read."""
+    """All paths are driven, three over real TLS in front of one server, and Envoy's processor time is read."""
     levels = (traffic.Level(1, 1, 0.2, 0.02, {}), traffic.Level(2, 2, 0.2, 0.02, {}))
     rows = list(gateway.measure(silent, rounds=1, levels=levels))
     if not rows:
         pytest.skip("needs Envoy: the extra [gateway]")
-    assert [row.group for row in rows] == ["gateway"] * 5
+    assert [row.group for row in rows] == ["gateway"] * 6
     assert all(row.bare > 0 and row.guarded > 0 for row in rows)
 
 
