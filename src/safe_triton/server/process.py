@@ -194,10 +194,18 @@ class ServerProcess:
                 while self.status() is None and time.monotonic() < deadline_s:
                     time.sleep(0.02)
         finally:
+            self._look_for_orphans()
             self._kill_group()
             self._kill(self._seen.values())
             self._process.wait()
             self._dismiss_janitor()
+
+    def _look_for_orphans(self) -> None:
+        """Note model processes whose server has died: one that waits for a lock in its shared memory never notices."""
+        for pid in psutil.pids():
+            if pid != self._janitor.pid and read_stub(pid, self._region_prefix) is not None:
+                with contextlib.suppress(psutil.Error):
+                    self._seen[pid] = psutil.Process(pid)
 
     def _kill_group(self) -> None:
         # The group's number cannot have gone to somebody else while the server is not collected or a member lives.
