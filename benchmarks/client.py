@@ -12,8 +12,8 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 
-from benchmarks.rows import Row
-from benchmarks.statistics import median, median_interval, quantile, ratios
+from benchmarks.rows import Row, ratio_row
+from benchmarks.statistics import quantile
 from benchmarks.traffic import BARE, REPOSITORY
 from safe_triton.client import SafeTritonClient
 from safe_triton.server import TritonServer
@@ -90,16 +90,12 @@ def timed_ms(ask: Callable[[], Any]) -> float:
 
 def row_of(scheme: str, found: dict[str, list[float]]) -> Row:
     """Turn the rounds into a row: the median of their ratios."""
-    compared = ratios(found[PLAIN], found[OURS])
-    return Row(
+    return ratio_row(
         group="client",
         name=f"one call over {scheme}, 64 bytes each way, median latency",
         unit="ms",
-        bare=median(found[PLAIN]),
-        guarded=median(found[OURS]),
-        kind="ratio",
-        figure=median(compared),
-        interval=median_interval(compared),
-        control=median_interval(ratios(found[PLAIN], found[AGAIN])),
-        note=f"{len(compared)} rounds of {CALLS} calls; bare is tritonclient",
+        bare=found[PLAIN],
+        guarded=found[OURS],
+        again=found[AGAIN],
+        note=f"{len(found[OURS])} rounds of {CALLS} calls; bare is tritonclient",
     )

@@ -16,8 +16,8 @@ from pathlib import Path
 from benchmarks import pytriton
 from benchmarks.gateway import KEY, POLICY, credential
 from benchmarks.load import Target
-from benchmarks.rows import Bound, Row
-from benchmarks.statistics import median, median_interval, ratios
+from benchmarks.rows import Bound, Row, ratio_row
+from benchmarks.statistics import median
 from benchmarks.traffic import BARE, GUARDED, REPOSITORY, Clients, Level, Life, Series, reload
 from safe_triton.cli.private_files import write_files
 from safe_triton.errors import ServerNotFoundError
@@ -151,16 +151,12 @@ def rows_of(level: Level, lives: Sequence[Life]) -> Iterator[Row]:
             if other not in medians[0]:
                 continue
             without, having = ([life[name] for life in medians] for name in (base, other))
-            found = ratios(without, having)
-            yield Row(
+            yield ratio_row(
                 group="compare",
                 name=f"{title}: {kind}, concurrency {level.concurrency}",
                 unit=unit,
-                bare=median(without),
-                guarded=median(having),
-                kind="ratio",
-                figure=median(found),
-                interval=median_interval(found),
+                bare=without,
+                guarded=having,
                 bound=PROMISED if base == PYTRITON else None,
-                note=f"{len(found)} lives of {len(lives[0][other].p50)} rounds",
+                note=f"{len(having)} lives of {len(lives[0][other].p50)} rounds",
             )

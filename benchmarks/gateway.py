@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import Target
-from benchmarks.rows import Bound, Row
-from benchmarks.statistics import median, median_interval, quantile, ratios
+from benchmarks.rows import Bound, Row, ratio_row
+from benchmarks.statistics import median, median_interval, quantile
 from benchmarks.traffic import BARE, REPOSITORY, Clients, Level
 from safe_triton.cli.private_files import write_files
 from safe_triton.errors import ServerNotFoundError, ServerStartError
@@ -174,18 +174,8 @@ def rows_of(alone: Mapping[str, Series], crowd: Mapping[str, Series]) -> Iterato
 
 def _ratio(name: str, unit: str, series: Mapping[str, Series], base: str, kind: str, bound: Bound | None) -> Row:
     bare, ours = (getattr(series[path], kind) for path in (base, OURS))
-    found = ratios(bare, ours)
-    return Row(
-        group="gateway",
-        name=name,
-        unit=unit,
-        bare=median(bare),
-        guarded=median(ours),
-        kind="ratio",
-        figure=median(found),
-        interval=median_interval(found),
-        bound=bound,
-        note=f"{len(found)} rounds",
+    return ratio_row(
+        group="gateway", name=name, unit=unit, bare=bare, guarded=ours, bound=bound, note=f"{len(ours)} rounds"
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from benchmarks.statistics import Interval
+from benchmarks.statistics import Interval, median, median_interval, ratios
 
 Verdict = Literal["ok", "beyond", "noisy", "reported"]
 
@@ -97,3 +98,42 @@ class Row:
                 "bound": Bound(**fields["bound"]) if fields["bound"] else None,
             }
         )
+
+
+def ratio_row(
+    *,
+    group: str,
+    name: str,
+    unit: str,
+    bare: Sequence[float],
+    guarded: Sequence[float],
+    note: str,
+    bound: Bound | None = None,
+    again: Sequence[float] | None = None,
+) -> Row:
+    """Return the row of two series taken in turns: the median of their ratios.
+
+    Args:
+        group: as of :class:`Row`, and so the next two.
+        name: what was measured.
+        unit: of the values.
+        bare: values of the bare model, one each turn.
+        guarded: of the guarded one.
+        note: how many measurements the figure rests on.
+        bound: what was promised.
+        again: of the bare model's second instance, for the noise.
+    """
+    found = ratios(bare, guarded)
+    return Row(
+        group=group,
+        name=name,
+        unit=unit,
+        bare=median(bare),
+        guarded=median(guarded),
+        kind="ratio",
+        figure=median(found),
+        interval=median_interval(found),
+        control=None if again is None else median_interval(ratios(bare, again)),
+        bound=bound,
+        note=note,
+    )

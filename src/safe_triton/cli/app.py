@@ -27,7 +27,7 @@ from safe_triton.cli import (
     serve,
     status,
 )
-from safe_triton.cli.formats import Format, FormatOption, print_json
+from safe_triton.cli.formats import Format, FormatOption, print_json, refuse
 from safe_triton.errors import ServerError
 from safe_triton.policy.defaults import TABLES
 from safe_triton.server import locate as locate_server
@@ -51,10 +51,8 @@ def locate(output: FormatOption = Format.TEXT) -> None:
     except ServerError as error:
         if output is Format.JSON:
             print_json({"error": error.message, "reason": error.reason})
-        else:
-            # Not through rich: a path must not be read as markup or broken across lines.
-            typer.echo(f"safe-triton: {error.message}", err=True)
-        raise typer.Exit(1) from None
+            raise typer.Exit(1) from None
+        refuse(error.message, 1)
     fields = dataclasses.asdict(installation)
     fields["library_path"] = [str(folder) for folder in installation.library_path]
     if output is Format.JSON:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safe_triton.cli.formats import refuse
 from safe_triton.errors import SafeTritonError
 
 if TYPE_CHECKING:
     from safe_triton.audit import Report
 
 FAILED = 1
-CANNOT_LOOK = 2
 MAX_STDIN_BYTES = 16 << 20
 
 
@@ -101,8 +101,7 @@ def check(
             report = _without(report, baseline)
         _write(report, output, to)
     except (OSError, SafeTritonError, UnicodeError) as error:
-        typer.echo(f"safe-triton: {_said(error)}", err=True)
-        raise typer.Exit(CANNOT_LOOK) from None
+        refuse(_said(error))
     if report.has_failed:
         raise typer.Exit(FAILED)
 

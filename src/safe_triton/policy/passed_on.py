@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safe_triton._declared import Declaration, wrong
 from safe_triton.errors import PolicyError
@@ -14,6 +14,8 @@ from safe_triton.unsafe import Unlimited
 if TYPE_CHECKING:
     from safe_triton.policy.bls import BlsGrants
     from safe_triton.policy.sequences import SequenceLimits
+
+D = TypeVar("D", bound=Declaration)
 
 LIMITS_VARIABLE = "SAFE_TRITON_LIMITS"
 """Environment variable that carries them."""
@@ -98,10 +100,7 @@ def calls_from_json(text: str) -> BlsGrants:
     """
     from safe_triton.policy.bls import BlsGrants  # only models that call others need it
 
-    try:
-        return BlsGrants(**json.loads(text))
-    except (ValueError, TypeError, RecursionError, PolicyError) as error:
-        raise wrong("policy.limits", f"{CALLS_VARIABLE} cannot be read: {type(error).__name__}") from None
+    return _from_json(BlsGrants, text, CALLS_VARIABLE)
 
 
 def sequences_from_json(text: str) -> SequenceLimits:
@@ -112,10 +111,14 @@ def sequences_from_json(text: str) -> SequenceLimits:
     """
     from safe_triton.policy.sequences import SequenceLimits  # only models with sequences need it
 
+    return _from_json(SequenceLimits, text, SEQUENCES_VARIABLE)
+
+
+def _from_json(kind: type[D], text: str, variable: str) -> D:
     try:
-        return SequenceLimits(**json.loads(text))
+        return kind(**json.loads(text))
     except (ValueError, TypeError, RecursionError, PolicyError) as error:
-        raise wrong("policy.limits", f"{SEQUENCES_VARIABLE} cannot be read: {type(error).__name__}") from None
+        raise wrong("policy.limits", f"{variable} cannot be read: {type(error).__name__}") from None
 
 
 def _declared(name: str, value: Any) -> Any:

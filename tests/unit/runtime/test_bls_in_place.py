@@ -81,6 +81,7 @@ class Site:
             tensor_class=Tensor,
             request_class=self.request,
             triton_exception=RuntimeError,
+            final_flag=1,
             logger=model_logger(),
             opener=Opener(BOUNDS, incoming_request(), time.monotonic() + 60),
             answered=lambda _, error: BlsError(f"bls.failed: {error}"),

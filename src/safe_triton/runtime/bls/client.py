@@ -70,6 +70,7 @@ class BlsClient:
             raise policy.problem
         self.request_class, self.tensor_class = backend.InferenceRequest, backend.Tensor
         self.triton_exception = backend.TritonModelException
+        self.final_flag = backend.final_flag
         self.logger = logger
         self._policy = policy
         self._max_responses = bound(policy.max_responses)

@@ -29,9 +29,6 @@ QuickInfer: TypeAlias = Callable[[str, Any], dict[str, Any] | None]
 QUICK_CALLS = 8
 """Quick calls in a row after which a model is called in place."""
 
-FINAL = 1
-"""``TRITONSERVER_RESPONSE_COMPLETE_FINAL``."""
-
 
 def is_supervised() -> bool:
     """Tell whether somebody brings this process back if its hard deadline has to end it."""
@@ -162,7 +159,9 @@ class InPlace:
             error = BlsDeadlineError(f"bls.deadline: '{target.name}' did not answer in time")
             fields = {"reason": error.reason, "target": target.key}
             try:
-                request.get_response_sender().send(self._outcomes.response(error.public, error.code), FINAL)
+                request.get_response_sender().send(
+                    self._outcomes.response(error.public, error.code), self._client.final_flag
+                )
                 self._sent = claim
                 self._logger.warning("a call is late: the request is answered without it", extra={"fields": fields})
             except Exception as failure:  # a release before 24.06 has no sender here: the answer waits for the call
