@@ -36,7 +36,7 @@ def call(value: Any) -> str:
 
 
 def frame(callers: str = "{}", due_s: float = 60.0) -> Frame:
-    return Frame(BOUNDS, None, callers, time.monotonic() + due_s)
+    return Frame(BOUNDS, None, time.monotonic() + due_s, callers).open()
 
 
 def fail() -> None:

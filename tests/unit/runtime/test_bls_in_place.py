@@ -17,7 +17,7 @@ import pytest
 from safe_triton import BlsPolicy, BlsTarget, BlsTensor, SafeTritonPythonModel
 from safe_triton.errors import BlsError, BlsLimitError
 from safe_triton.policy.defaults import CALL_PARAMETER
-from safe_triton.runtime.bls.frames import Bounds, Opener
+from safe_triton.runtime.bls.frames import Bounds, Frame
 from safe_triton.runtime.bls.in_place import QUICK_CALLS, InPlace
 from safe_triton.runtime.bls.targets import QUICK_S, SETTLING_S, Target
 from safe_triton.runtime.log import model_logger
@@ -83,7 +83,7 @@ class Site:
             triton_exception=RuntimeError,
             final_flag=1,
             logger=model_logger(),
-            opener=Opener(BOUNDS, incoming_request(), time.monotonic() + 60),
+            frame=Frame(BOUNDS, incoming_request(), time.monotonic() + 60),
             answered=lambda _, error: BlsError(f"bls.failed: {error}"),
         )
         self.client = client
@@ -229,7 +229,7 @@ class TestWhich:
         """The common way refuses them."""
         for path, due_s in (("me:1", 60.0), ("other:1", -1.0)):
             site = Site()
-            site.client.opener = Opener(
+            site.client.frame = Frame(
                 Bounds(self_key=path, max_calls=2, max_bytes=100, max_depth=4), None, time.monotonic() + due_s
             )
             site.target.key = "me:1"

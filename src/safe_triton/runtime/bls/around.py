@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from safe_triton.errors import ParameterError
 from safe_triton.policy.defaults import CALL_PARAMETER
-from safe_triton.runtime.bls.frames import Opener, read_call
+from safe_triton.runtime.bls.frames import Frame, read_call
 
 if TYPE_CHECKING:
     from safe_triton.runtime.bls.client import BlsClient
@@ -43,11 +43,11 @@ def _around_infer(client: BlsClient, infer: Form, deadline_s: float) -> Form:
     """Return ``infer(inputs, request)`` with a frame around it."""
 
     def framed(inputs: dict[str, Any], info: Any) -> Any:
-        client.opener = Opener(client.bounds, info._request, monotonic() + deadline_s)
+        client.frame = Frame(client.bounds, info._request, monotonic() + deadline_s)
         try:
             return infer(inputs, info)
         finally:
-            client.opener = None
+            client.frame = None
 
     return framed
 
@@ -56,7 +56,7 @@ def _around_async_infer(client: BlsClient, infer: Form, deadline_s: float) -> Fo
     """Return ``async infer(inputs, request)`` with a frame of its own for each of the tasks that run at a time."""
 
     async def framed(inputs: dict[str, Any], info: Any) -> Any:
-        client.task_opener.set(Opener(client.bounds, info._request, monotonic() + deadline_s))  # of this task alone
+        client.task_frame.set(Frame(client.bounds, info._request, monotonic() + deadline_s))  # of this task alone
         return await infer(inputs, info)
 
     return framed
@@ -66,13 +66,13 @@ def _around_stream(client: BlsClient, stream: Form, deadline_s: float) -> Form:
     """Return ``stream(inputs, request)`` with a frame around each step of its generator."""
 
     def framed(inputs: dict[str, Any], info: Any) -> Any:
-        opener = Opener(client.bounds, info._request, monotonic() + deadline_s)
-        client.opener = opener
+        frame = Frame(client.bounds, info._request, monotonic() + deadline_s)
+        client.frame = frame
         try:
             responses = stream(inputs, info)
         finally:
-            client.opener = None
-        return _Framed(client, responses, opener, deadline_s) if isinstance(responses, Iterator) else responses
+            client.frame = None
+        return _Framed(client, responses, frame, deadline_s) if isinstance(responses, Iterator) else responses
 
     return framed
 
@@ -80,39 +80,39 @@ def _around_stream(client: BlsClient, stream: Form, deadline_s: float) -> Form:
 class _Framed:
     """A generator of the author's whose frame is there while it runs; each response has the time of one call."""
 
-    def __init__(self, client: BlsClient, responses: Iterator[Any], opener: Opener, deadline_s: float) -> None:
+    def __init__(self, client: BlsClient, responses: Iterator[Any], frame: Frame, deadline_s: float) -> None:
         self._client, self._responses = client, responses
-        self._opener, self._deadline_s = opener, deadline_s
+        self._frame, self._deadline_s = frame, deadline_s
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        self._opener.renew(monotonic() + self._deadline_s)
-        self._client.opener = self._opener
+        self._frame.renew(monotonic() + self._deadline_s)
+        self._client.frame = self._frame
         try:
             return next(self._responses)
         finally:
-            self._client.opener = None
+            self._client.frame = None
 
     def close(self) -> None:
         """Close the generator, whose ``finally`` blocks may still call."""
-        self._client.opener = self._opener
+        self._client.frame = self._frame
         try:
             getattr(self._responses, "close", lambda: None)()
         finally:
-            self._client.opener = None
+            self._client.frame = None
 
 
 def _around_batch(client: BlsClient, infer_batch: Form, deadline_s: float) -> Form:
     """Return ``infer_batch(inputs)`` with one frame for the requests that it answers at once."""
 
     def framed(inputs: dict[str, Any]) -> Any:
-        client.opener = Opener(client.bounds, None, monotonic() + deadline_s, client.callers)
+        client.frame = Frame(client.bounds, None, monotonic() + deadline_s, client.callers)
         try:
             return infer_batch(inputs)
         finally:
-            client.opener = None
+            client.frame = None
 
     return framed
 

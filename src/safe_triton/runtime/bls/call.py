@@ -45,10 +45,7 @@ class Call:
         carried: dict[str, Any] | None = None,
     ) -> None:
         self.client = client
-        if frame is None:
-            opener = client.opener
-            frame = (opener.frame if opener is not None else None) or client.frame()
-        self.frame = frame
+        self.frame = frame = frame or client.open_frame()
         self.target = target = client.targets.get(model) or client.refuse_target(model)
         if target.key in frame.path:
             raise cycle((*frame.path, target.key))

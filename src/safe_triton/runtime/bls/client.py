@@ -15,7 +15,7 @@ from safe_triton.errors import BlsDeadlineError, BlsError, BlsLimitError, BlsUsa
 from safe_triton.policy import bound
 from safe_triton.policy.bls import BlsPolicy
 from safe_triton.runtime.bls.call import Call
-from safe_triton.runtime.bls.frames import Bounds, Frame, Opener
+from safe_triton.runtime.bls.frames import Bounds, Frame
 from safe_triton.runtime.bls.remote import as_bls_error
 from safe_triton.runtime.bls.targets import Target
 from safe_triton.runtime.bls.workers import Workers
@@ -92,8 +92,8 @@ class BlsClient:
         self.codes = {code: word for word, code in backend.codes.items()}
         self._late = 0
         self.callers = "{}"
-        self.opener: Opener | None = None
-        self.task_opener: ContextVar[Opener | None] = ContextVar("safe_triton_bls", default=None)
+        self.frame: Frame | None = None
+        self.task_frame: ContextVar[Frame | None] = ContextVar("safe_triton_bls", default=None)
 
     def around_infer(self, execute: Execute, engine: Engine) -> Execute:
         """Return ``execute`` of the form ``infer``, made ready for calls in place where the policy wants them."""
@@ -267,7 +267,7 @@ class BlsClient:
         Raises:
             BlsUsageError: called from ``async def infer``, whose event loop it would block: :meth:`async_stream`.
         """
-        if self.opener is None and self.task_opener.get() is not None:
+        if self.frame is None and self.task_frame.get() is not None:
             raise BlsUsageError("bls.usage: stream would block the event loop; use async_stream from async def infer")
         call = Call(self, model, inputs, outputs, parameters, None)
         return self._stream(call)
@@ -341,18 +341,18 @@ class BlsClient:
         if not task.cancelled():
             task.exception()
 
-    def frame(self) -> Frame:
+    def open_frame(self) -> Frame:
         """Return what is known of the request that is answered now.
 
         Raises:
             BlsUsageError: none is.
         """
-        opener = self.opener or self.task_opener.get()
-        if opener is None:
+        frame = self.frame or self.task_frame.get()
+        if frame is None:
             raise BlsUsageError(
                 "bls.usage: other models can be called only while a request is answered, not in load or unload"
             )
-        return opener.open()
+        return frame.open()
 
     def answered(self, target: Target, error: Any) -> BlsError:
         """Return what a response's error stands for."""

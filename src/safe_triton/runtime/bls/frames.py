@@ -78,14 +78,16 @@ class Bounds:
 class Frame:
     """One request that is being answered; its calls to other models share these bounds.
 
+    Nothing is asked of the request before its first call, so that a request without calls pays for none.
+
     Args:
         bounds: of every request.
         request: Triton's request; ``None`` where several are answered at once.
-        callers: the parameters of the request, as JSON text.
         due_s: when the answer is due, as ``monotonic()`` counts.
+        callers: JSON text of the parameters, where there is no one request to ask.
 
     Attributes:
-        path: the callers and this model.
+        path: the callers and this model; empty before :meth:`open`, which sets all that follow.
         path_text: what follows the remaining milliseconds in the call parameter.
         request_id, trace, correlation_id, flags: what every call carries on; the last two for one of a sequence.
 
@@ -97,7 +99,9 @@ class Frame:
         "_bounds",
         "_bytes",
         "_caller_due_s",
+        "_callers",
         "_calls",
+        "_request",
         "correlation_id",
         "due_s",
         "flags",
@@ -107,22 +111,36 @@ class Frame:
         "trace",
     )
 
-    def __init__(self, bounds: Bounds, request: Any, callers: str, due_s: float) -> None:
-        self._caller_due_s, self.due_s = inf, due_s
-        self.path: tuple[str, ...] = (bounds.self_key,)
+    def __init__(self, bounds: Bounds, request: Any, due_s: float, callers: str = "{}") -> None:
+        self._bounds, self._request, self._callers = bounds, request, callers
+        self.due_s, self._caller_due_s = due_s, inf
+        self.path: tuple[str, ...] = ()
+
+    def open(self) -> Frame:
+        """Read what the request's callers say, and what its calls carry on; once.
+
+        Raises:
+            BlsCycleError: the model that answers is on its own path.
+            BlsLimitError: the path is too long.
+            ParameterError: the path is none.
+        """
+        if self.path:
+            return self
+        bounds, request = self._bounds, self._request
+        callers = self._callers if request is None else request.parameters()
+        path: tuple[str, ...] = (bounds.self_key,)
         self.path_text = bounds.path_text
         if CALL_PARAMETER in callers:
-            left_ms, path = read_call(callers)
-            if bounds.self_key in path:
-                raise cycle((*path, bounds.self_key))
-            depth = len(path) + 2
+            left_ms, before = read_call(callers)
+            if bounds.self_key in before:
+                raise cycle((*before, bounds.self_key))
+            depth = len(before) + 2
             if depth > bounds.max_depth:
                 raise BlsLimitError(f"bls.limit: {depth} models from the client to a called one, above max_depth")
-            self.path = (*path, bounds.self_key)
-            self.path_text = f" {SEPARATOR.join(self.path)}"
+            path = (*before, bounds.self_key)
+            self.path_text = f" {SEPARATOR.join(path)}"
             self._caller_due_s = monotonic() + left_ms / 1000
-            self.renew(due_s)
-        self._bounds = bounds
+            self.renew(self.due_s)
         self._calls = self._bytes = 0
         self.request_id, self.trace, self.correlation_id, self.flags = "", None, 0, 0
         if request is not None:
@@ -130,9 +148,11 @@ class Frame:
             correlation_id = request.correlation_id()
             if correlation_id:
                 self.correlation_id, self.flags = correlation_id, request.flags()
+        self.path = path
+        return self
 
     def renew(self, due_s: float) -> None:
-        """Set when this model's answer is due; never after its caller's."""
+        """Set when this model's answer, or the next response of its stream, is due; never after its caller's."""
         self.due_s = min(due_s, self._caller_due_s)
 
     def count_call(self, sent_bytes: int) -> None:
@@ -172,44 +192,8 @@ class Frame:
         return left
 
 
-class Opener:
-    """Makes the frame of one request at its first call, so that a request without calls pays for none.
-
-    Args:
-        bounds: of every request.
-        request: Triton's request; ``None`` where several are answered at once.
-        due_s: when the answer is due.
-        callers: JSON text of the parameters, where there is no one request to ask.
-    """
-
-    __slots__ = ("_bounds", "_callers", "_due_s", "_request", "frame")
-
-    def __init__(self, bounds: Bounds, request: Any, due_s: float, callers: str = "{}") -> None:
-        self._bounds, self._request, self._due_s, self._callers = bounds, request, due_s, callers
-        self.frame: Frame | None = None
-
-    def open(self) -> Frame:
-        """Return the request's frame.
-
-        Raises:
-            BlsCycleError: the model that answers is on its own path.
-            BlsLimitError: the path is too long.
-            ParameterError: the path is none.
-        """
-        if self.frame is None:
-            callers = self._callers if self._request is None else self._request.parameters()
-            self.frame = Frame(self._bounds, self._request, callers, self._due_s)
-        return self.frame
-
-    def renew(self, due_s: float) -> None:
-        """Give the next response of a stream its own time."""
-        self._due_s = due_s
-        if self.frame is not None:
-            self.frame.renew(due_s)
-
-
-class BatchOpener(Opener):
-    """As :class:`Opener`, for all requests of one execute: their bounds together, the least of their times.
+class BatchFrame(Frame):
+    """As :class:`Frame`, for all requests of one execute: their bounds together, the least of their times.
 
     Their paths are one: a call that would lead back to any of their callers is a cycle.
 
@@ -229,8 +213,8 @@ class BatchOpener(Opener):
         self._requests = requests
 
     def open(self) -> Frame:
-        """Return the frame; see :meth:`Opener.open`."""
-        if self.frame is None:
+        """Read what the callers of all say; see :meth:`Frame.open`."""
+        if not self.path:
             read = [read_call(request.parameters()) for request in self._requests]
             path = list(dict.fromkeys(caller for _, callers in read for caller in callers))
             if path:

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from safe_triton.errors import BlsError, BlsUsageError, ParameterError
 from safe_triton.runtime.bls.call import Call
-from safe_triton.runtime.bls.frames import BatchOpener, Frame, Opener
+from safe_triton.runtime.bls.frames import BatchFrame, Frame
 
 if TYPE_CHECKING:
     from safe_triton.policy.bls import BlsGrants
@@ -105,18 +105,18 @@ class CallGate:
         if client is None:
             return execute
 
-        async def awaited(running: Any, opener: Opener) -> Any:
-            client.task_opener.set(opener)  # of this task alone
+        async def awaited(running: Any, frame: Frame) -> Any:
+            client.task_frame.set(frame)  # of this task alone
             return await running
 
         def framed(requests: list[Any]) -> Any:
-            opener = BatchOpener(client.bounds, requests, monotonic() + self._deadline_s)
-            client.opener = opener
+            frame = BatchFrame(client.bounds, requests, monotonic() + self._deadline_s)
+            client.frame = frame
             try:
                 returned = execute(requests)
             finally:
-                client.opener = None
-            return awaited(returned, opener) if type(returned) is CoroutineType else returned
+                client.frame = None
+            return awaited(returned, frame) if type(returned) is CoroutineType else returned
 
         return framed
 
@@ -189,8 +189,8 @@ class CallGate:
 
     def _frame(self, client: BlsClient) -> Frame:
         """Return what is known of the requests that are answered now; a thread's call after them stands alone."""
-        opener = client.opener or client.task_opener.get()
-        return (opener or BatchOpener(client.bounds, [], monotonic() + self._deadline_s)).open()
+        frame = client.frame or client.task_frame.get()
+        return (frame or BatchFrame(client.bounds, [], monotonic() + self._deadline_s)).open()
 
     def _accepted(self, call: Call, response: Any) -> Any:
         """Return Triton's own response once it was checked; an error is the author's to see, as it is."""

@@ -89,12 +89,12 @@ class InPlace:
         clock, current, refused = monotonic, threading.get_ident, client.triton_exception
 
         def infer(model: str, inputs: Any) -> dict[str, Any] | None:
-            target, opener, start = targets.get(model), client.opener, clock()
+            target, frame, start = targets.get(model), client.frame, clock()
             if (
                 target is None
                 or target.quick_calls < QUICK_CALLS
                 or start < target.in_place_from_s
-                or opener is None
+                or frame is None
                 or len(self._claim) != 1
                 or current() != main
                 or type(inputs) is not dict
@@ -108,7 +108,8 @@ class InPlace:
             known = target.find_good_inputs(tuple(key))
             if known is None:
                 return None
-            frame = opener.frame or opener.open()
+            if not frame.path:
+                frame.open()
             left_s = frame.due_s - start
             if left_s <= 0 or target.key in frame.path:
                 return None
