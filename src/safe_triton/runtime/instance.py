@@ -14,6 +14,7 @@ from safe_triton._declared import is_triton_stub
 from safe_triton._text import client_text
 from safe_triton.config import ModelConfig
 from safe_triton.confinement import ConfinedRoot
+from safe_triton.confinement.launch import BEAT_VARIABLE
 from safe_triton.confinement.scratch import SCRATCH_VARIABLE
 from safe_triton.errors import ConfigError, DeadlineExceeded, LoadError, ModelError, PathError, SafeTritonError
 from safe_triton.policy import Limits, LoadConditions
@@ -279,7 +280,7 @@ class Instance:
 
 def tell_supervisor(hard_deadline_s: float) -> None:
     """Write the hard deadline into this process's heartbeat: the watchdog cannot act in a process that is stopped."""
-    path = os.environ.get("SAFE_TRITON_BEAT")
+    path = os.environ.get(BEAT_VARIABLE)
     if path and hard_deadline_s < LONGEST_S:
         with contextlib.suppress(OSError), open(path, "r+b") as file:
             file.seek(WATCHDOG_CELL * 8)

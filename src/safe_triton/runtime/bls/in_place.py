@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy import ndarray
 
+from safe_triton.confinement.launch import BEAT_VARIABLE
 from safe_triton.errors import BlsDeadlineError
 from safe_triton.policy.defaults import CALL_PARAMETER
 from safe_triton.runtime.bls.targets import Target
@@ -32,7 +33,7 @@ QUICK_CALLS = 8
 
 def is_supervised() -> bool:
     """Tell whether somebody brings this process back if its hard deadline has to end it."""
-    return "SAFE_TRITON_BEAT" in os.environ
+    return BEAT_VARIABLE in os.environ
 
 
 class InPlace:
