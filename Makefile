@@ -37,7 +37,7 @@ coverage: venv  ## branch coverage by package, child processes and served models
 	@scripts/coverage.sh '$(VENV)' $(ARGS)
 
 chaos: venv  ## every fault of models and of the server, healed on a real tritonserver while others are served
-	@SAFE_TRITON_CHAOS=all $(RUN) -m pytest tests/chaos tests/triton/test_supervision.py tests/triton/test_serve_gateway.py $(ARGS)
+	@SAFE_TRITON_CHAOS=all $(RUN) -m pytest tests/chaos tests/triton/test_supervision*.py tests/triton/test_serve_gateway.py $(ARGS)
 
 fuzz: venv  ## 100,000 wrong requests between good ones against a served model_repository/ (ARGS="--requests N --seed S --gateway")
 	@$(RUN) -m tests.fuzz.server $(ARGS)

@@ -15,9 +15,9 @@ mkdir -p build/coverage
 "$python" -m coverage run -m pytest -q tests/unit tests/property "$@" >build/coverage/unit.log 2>&1 &
 unit=$!
 failed=
-"$python" -m coverage run -m pytest -q tests/conformance tests/triton/test_supervision.py tests/triton/test_serve.py \
+"$python" -m coverage run -m pytest -q tests/conformance tests/triton/test_supervision*.py tests/triton/test_serve.py \
     tests/triton/test_serve_gateway.py tests/triton/test_learn.py tests/triton/test_gateway_alone.py \
-    tests/triton/test_server.py tests/triton/test_plugin.py "$@" || failed=yes
+    tests/triton/test_server.py tests/triton/test_server_ends.py tests/triton/test_plugin.py "$@" || failed=yes
 wait "$unit" || failed=yes
 cat build/coverage/unit.log
 "$python" -m coverage combine --quiet

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
+from functools import cache
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, TypeAlias
 
 import triton_python_backend_utils as pb_utils
 
+from benchmarks.in_stub import OWN
 from benchmarks.in_stub.replay import ReplayModel, report
+
+Note: TypeAlias = Callable[[int], None]
 
 
 class AlternatingModel(ReplayModel):
@@ -22,7 +27,7 @@ class AlternatingModel(ReplayModel):
     def initialize(self, args: dict[str, str]) -> None:
         super().initialize(args)
         self._times_ns: dict[str, list[int]] = {name: [] for name in self.models}
-        self._turns = [(model.execute, self._times_ns[name].append) for name, model in self.models.items()]
+        self._turns = [(model.execute, self.noter_of(name)) for name, model in self.models.items()]
         self._turn = 0
 
     def execute(self, requests: list[Any]) -> Any:
@@ -41,9 +46,47 @@ class AlternatingModel(ReplayModel):
         note(perf_counter_ns() - start)
         return responses
 
+    def noter_of(self, name: str) -> Note:
+        """Return what notes the nanoseconds of one execute of a variant."""
+        return self._times_ns[name].append
+
     def answer(self, requests: list[Any], text: str) -> Any:
         """Answer each request with a text."""
         return [report(text) for _ in requests]
+
+
+WAITED_NS = [0]
+"""What calls waited for tritonserver and the called model since it was last set back."""
+
+
+@cache
+def timed_request() -> Any:
+    """Return a class of requests whose ``exec`` adds its time to :data:`WAITED_NS`; Triton's own is there late."""
+
+    class TimedRequest(pb_utils.InferenceRequest):  # type: ignore[misc]  # known in Triton's stub only
+        def exec(self) -> Any:
+            start = perf_counter_ns()
+            response = super().exec()
+            WAITED_NS[0] += perf_counter_ns() - start
+            return response
+
+    return TimedRequest
+
+
+class AlternatingCalls(AlternatingModel):
+    """The same for variants that call another model by :func:`timed_request`; each is noted with and without its waits."""
+
+    def noter_of(self, name: str) -> Note:
+        """Return what notes both, the second one under a name of its own."""
+        whole = super().noter_of(name)
+        own = self._times_ns[f"{name}{OWN}"] = []
+
+        def note(took_ns: int) -> None:
+            whole(took_ns)
+            own.append(took_ns - WAITED_NS[0])
+            WAITED_NS[0] = 0
+
+        return note
 
 
 class AlternatingStreams(AlternatingModel):

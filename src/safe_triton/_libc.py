@@ -180,16 +180,12 @@ class Timer:
         if not 0 < seconds < math.inf:  # zero would disarm without a word
             raise ValueError(f"seconds must be above 0 and finite, not {seconds!r}")
         whole = int(seconds)
-        self._set(whole, min(max(int((seconds - whole) * 1e9), 0 if whole else 1), 999_999_999))
-
-    def disarm(self) -> None:
-        """Stop the timer; an expiry that has not happened yet will not happen.
-
-        Raises:
-            ValueError: the timer was deleted.
-            OSError: the kernel refused.
-        """
-        self._set(0, 0)
+        rest_ns = min(max(int((seconds - whole) * 1e9), 0 if whole else 1), 999_999_999)
+        if self._id is None:
+            raise ValueError("the timer was deleted")
+        when = _ITimerSpec(_TimeSpec(0, 0), _TimeSpec(whole, rest_ns))
+        if _libc().timer_settime(self._id, 0, ctypes.byref(when), None) != 0:
+            raise _os_error()
 
     def delete(self) -> None:
         """Remove the timer from the kernel; a second call does nothing.
@@ -199,14 +195,6 @@ class Timer:
         """
         timer_id, self._id = self._id, None
         if timer_id is not None and _libc().timer_delete(timer_id) != 0:
-            raise _os_error()
-
-    def _set(self, whole_s: int, rest_ns: int) -> None:
-        """``timer_settime`` with a relative time."""
-        if self._id is None:
-            raise ValueError("the timer was deleted")
-        when = _ITimerSpec(_TimeSpec(0, 0), _TimeSpec(whole_s, rest_ns))
-        if _libc().timer_settime(self._id, 0, ctypes.byref(when), None) != 0:
             raise _os_error()
 
 

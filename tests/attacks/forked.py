@@ -8,7 +8,7 @@ import select
 import signal
 from collections.abc import Callable
 
-PATIENCE_S = 20
+PATIENCE_S = 90
 
 
 def in_a_child(perform: Callable[[], dict[str, object]]) -> dict[str, object]:

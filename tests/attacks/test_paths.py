@@ -17,6 +17,7 @@ from safe_triton.confinement import ConfinedRoot, is_beneath
 from safe_triton.errors import PathError
 
 SECRET = b"outside the root"
+LONG_S = 60.0
 
 
 @pytest.fixture
@@ -134,8 +135,8 @@ def test_swapped_link(root: ConfinedRoot, folder: Path, kind: str) -> None:
     thread = swapping(folder, swap, stop)
     read: dict[str, set[bytes]] = {"confined": set(), "plain": set()}
     try:
-        until = time.monotonic() + 5
-        for _ in range(40_000):
+        began = time.monotonic()
+        while True:
             try:
                 read["confined"].add(root.read_bytes(name))
             except PathError:
@@ -145,7 +146,7 @@ def test_swapped_link(root: ConfinedRoot, folder: Path, kind: str) -> None:
             except OSError:
                 pass
             done = SECRET in read["plain"] and b"inside" in read["plain"] and b"inside" in read["confined"]
-            if time.monotonic() > until or (done and time.monotonic() > until - 4):
+            if time.monotonic() - began > (1.0 if done else LONG_S):
                 break
     finally:
         stop.set()
@@ -162,12 +163,12 @@ def test_fifo_does_not_block(root: ConfinedRoot, folder: Path) -> None:
     began = time.monotonic()
     with pytest.raises(PathError) as error:
         root.open("fifo")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < LONG_S
     assert error.value.reason == "path.special"
     blocked.join(0.2)
     assert blocked.is_alive(), "positive control: the plain open is still waiting"
     os.close(os.open(folder / "fifo", os.O_WRONLY))
-    blocked.join(5)
+    blocked.join(LONG_S)
     assert not blocked.is_alive()
 
 

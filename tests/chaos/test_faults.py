@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.harness import Served, infer, served, steady_traffic, wait_for, wait_for_good_answer
+from tests.chaos.harness import (
+    MACHINE_FACTOR,
+    Served,
+    infer,
+    served,
+    steady_traffic,
+    wait_for,
+    wait_for_good_answer,
+)
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -17,8 +25,6 @@ IS_WHOLE = os.environ.get("SAFE_TRITON_CHAOS") == "all"
 HARD_DEADLINE_S = 1.5
 ERROR_WITHIN_S = HARD_DEADLINE_S + 2.0
 HEALED_WITHIN_S = 6.0
-MACHINE_FACTOR = float(os.environ.get("SAFE_TRITON_SLOWNESS", "3"))
-"""How much slower than a quiet machine this one may be; the figures of the documentation are taken with 1."""
 
 
 @dataclass(frozen=True)

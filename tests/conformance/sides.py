@@ -18,8 +18,14 @@ from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.testing import FakeModel, Outcome, Request, load_model
 
 REPOSITORY = Path(__file__).parent / "repository"
-HANG_S = 3.0
-"""How long a client waits before it is said to hang, in seconds."""
+HANG_S = 1.5
+"""How long a client waits for what the fake says never comes, in seconds."""
+
+PATIENCE_S = 60.0
+"""How long it waits for everything else: a busy machine is no hanging one."""
+
+QUIET_S = 0.5
+"""How long it listens to a stream after an error, which may have been the last response."""
 
 _CODES = {
     "UNKNOWN": "UNKNOWN",
@@ -87,12 +93,14 @@ class Side(ABC):
     name: str
 
     @abstractmethod
-    def send(self, model: str, requests: Sequence[Request]) -> list[Seen]:
-        """Send requests that arrive together."""
+    def send(self, model: str, requests: Sequence[Request], expected: Sequence[Seen] = ()) -> list[Seen]:
+        """Send requests that arrive together; ``expected`` says what is waited for, an answer to each where left out."""
 
-    def ask(self, model: str, inputs: Mapping[str, np.ndarray[Any, Any]], **options: Any) -> Seen:
+    def ask(
+        self, model: str, inputs: Mapping[str, np.ndarray[Any, Any]], *, expected: Seen | None = None, **options: Any
+    ) -> Seen:
         """Send one request."""
-        return self.send(model, [Request(inputs, **options)])[0]
+        return self.send(model, [Request(inputs, **options)], [] if expected is None else [expected])[0]
 
 
 class Fake(Side):
@@ -109,11 +117,11 @@ class Fake(Side):
         """The loaded model."""
         if name not in self._models:
             folder = self._repository / name
-            loading = load_model(folder / "1" / "model.py", folder / "config.pbtxt", timeout_s=HANG_S)
+            loading = load_model(folder / "1" / "model.py", folder / "config.pbtxt", timeout_s=PATIENCE_S)
             self._models[name] = self._stack.enter_context(loading)
         return self._models[name]
 
-    def send(self, model: str, requests: Sequence[Request]) -> list[Seen]:
+    def send(self, model: str, requests: Sequence[Request], expected: Sequence[Seen] = ()) -> list[Seen]:
         fake = self.model(model)
         is_decoupled = bool(fake.config.get("model_transaction_policy", {}).get("decoupled"))
         return [self._seen(each, is_decoupled) for each in fake.execute(requests)]
@@ -154,44 +162,52 @@ class Real(Side):
         config = self._connection.get_model_config(model).config
         return bool(config.model_transaction_policy.decoupled)
 
-    def send(self, model: str, requests: Sequence[Request]) -> list[Seen]:
+    def send(self, model: str, requests: Sequence[Request], expected: Sequence[Seen] = ()) -> list[Seen]:
         if self.is_decoupled(model):
-            return [self._streamed(model, each) for each in requests]
-        waiting: list[queue.Queue[Any]] = []
-        for each in requests:
-            answers: queue.Queue[Any] = queue.Queue()
-            waiting.append(answers)
+            wanted: Sequence[Seen | None] = expected or [None] * len(requests)
+            return [self._streamed(model, each, seen) for each, seen in zip(requests, wanted, strict=True)]
+        answers: queue.Queue[tuple[int, Any, Any]] = queue.Queue()
+        calls = [
             self._connection.async_infer(
                 model,
-                callback=partial(_put, answers),
-                client_timeout=HANG_S,
+                callback=partial(_put_numbered, answers, number),
+                client_timeout=2 * PATIENCE_S,
                 **self._arguments(each),
             )
-        return [self._first(answers) for answers in waiting]
+            for number, each in enumerate(requests)
+        ]
+        seen = [Seen(hangs=True)] * len(requests)
+        least = len(requests) - sum(each.hangs for each in expected)
+        with contextlib.suppress(queue.Empty):
+            for count in range(len(requests)):
+                number, result, error = answers.get(timeout=PATIENCE_S if count < least else HANG_S)
+                seen[number] = Seen((self._response(result, error),))
+        for call in calls:
+            call.cancel()
+        return seen
 
-    def _first(self, answers: queue.Queue[Any]) -> Seen:
-        result, error = answers.get(timeout=HANG_S + 5)
-        if error is not None and "Deadline Exceeded" in str(error):
-            return Seen(hangs=True)
-        return Seen((self._response(result, error),))
-
-    def _streamed(self, model: str, request: Request) -> Seen:
+    def _streamed(self, model: str, request: Request, expected: Seen | None) -> Seen:
         """All responses of one request; the final one may be empty."""
         answers: queue.Queue[Any] = queue.Queue()
         responses: list[Any] = []
-        quiet_s = HANG_S
+        has_failed = False
         with self._client.InferenceServerClient(self._url) as connection:
             connection.start_stream(callback=partial(_put, answers))
             connection.async_stream_infer(model, enable_empty_final_response=True, **self._arguments(request))
             while True:
+                is_complete = expected is None or len(responses) >= len(expected.responses)
+                if has_failed and is_complete:
+                    patience_s = QUIET_S
+                else:
+                    patience_s = HANG_S if expected is not None and expected.hangs and is_complete else PATIENCE_S
                 try:
-                    result, error = answers.get(timeout=quiet_s)
+                    result, error = answers.get(timeout=patience_s)
                 except queue.Empty:
                     connection.stop_stream(cancel_requests=True)
-                    return Seen(tuple(responses), hangs=quiet_s == HANG_S)
+                    return Seen(tuple(responses), hangs=not has_failed)
                 if error is not None:  # a stream says neither the code nor whether that was all
                     responses.append(("error", cleaned(error.message()), None))
-                    quiet_s = 0.5
+                    has_failed = True
                     continue
                 response = result.get_response()
                 if response.outputs:
@@ -257,3 +273,8 @@ def open_real(name: str, servers: Any, repository: Path = REPOSITORY) -> Real:
 def _put(answers: queue.Queue[Any], result: Any, error: Any) -> None:
     """Keep what a client's callback got."""
     answers.put((result, error))
+
+
+def _put_numbered(answers: queue.Queue[Any], number: int, result: Any, error: Any) -> None:
+    """The same, with the number of the request."""
+    answers.put((number, result, error))

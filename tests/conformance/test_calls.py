@@ -14,7 +14,7 @@ import pytest
 
 from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.testing import FakeModel, Request, load_model
-from tests.conformance.sides import HANG_S, Fake, Real, Seen, Side, open_real
+from tests.conformance.sides import PATIENCE_S, Fake, Real, Seen, Side, open_real
 
 REPOSITORY = Path(__file__).parent / "calls"
 FAILED = r"model failed \(id [0-9a-f]{16}\)"
@@ -34,7 +34,7 @@ class Linked(Fake):
         for folder in sorted(REPOSITORY.iterdir()):
             if folder.name not in ONLY_REAL:
                 loading = load_model(
-                    folder / "1" / "model.py", folder / "config.pbtxt", models=self._models, timeout_s=HANG_S
+                    folder / "1" / "model.py", folder / "config.pbtxt", models=self._models, timeout_s=PATIENCE_S
                 )
                 self._models[folder.name] = self._stack.enter_context(loading)
 
@@ -278,7 +278,7 @@ class TestTime:
     @pytest.mark.triton
     def test_that_ends_with_the_process(self, real: Side) -> None:
         """``when_late="end"``: the hard deadline ends the model's process, which a supervisor brings back."""
-        seen = real.ask("ending", x(1))
+        seen = real.ask("ending", x(1), expected=Seen(hangs=True))
         assert "not healthy" in seen.error or seen.hangs
 
 
@@ -311,13 +311,13 @@ class TestCycles:
 
     @pytest.mark.parametrize("first", ["ring_a", "ring_b", "ring_c"])
     def test_of_three(self, side: Side, first: str) -> None:
-        """Wherever it begins, it ends within a second, with one instance each."""
+        """Wherever it begins, it ends at once, with one instance each."""
         names = ["ring_a", "ring_b", "ring_c"]
         at = names.index(first)
         path = " > ".join(f"{name}:1" for name in [*names[at:], *names[:at], first])
         began = time.monotonic()
         check_refused(side.ask(first, x(1)), "INTERNAL", re.escape(f"bls.cycle: {path}"))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < PATIENCE_S
 
     @pytest.mark.triton
     def test_through_an_ensemble(self, real: Side) -> None:

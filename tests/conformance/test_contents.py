@@ -178,7 +178,7 @@ class TestStreamBounds:
 
     def test_time_of_all_responses(self, side: Side) -> None:
         """Each of them is within its own deadline, which is much longer."""
-        seen = self.ask(side, 2, pause_ms=400)
+        seen = self.ask(side, 2, pause_ms=900)
         assert self.good(seen) <= 1
         assert seen.error.startswith("deadline.exceeded: ")
 

@@ -144,13 +144,14 @@ def both(fake: Fake, real: Real, mode: str, count: int = 1) -> tuple[list[Seen],
     text = np.array([[mode.encode()]], dtype=object)
     requests = [Request({"MODE": text, "X": X * number}) for number in range(1, count + 1)]
     here = [expected(real, mode, seen) for seen in fake.send("outcomes", requests)]
-    return here, [seen_by(real, seen) for seen in real.send("outcomes", requests)]
+    return here, [seen_by(real, seen) for seen in real.send("outcomes", requests, here)]
 
 
 def both_once(fake: Fake, real: Real, model: str, mode: str) -> tuple[Seen, Seen]:
     """Send one request to an unbatched model on both sides."""
     inputs = {"MODE": np.array([mode.encode()], dtype=object)}
-    return expected(real, mode, fake.ask(model, inputs)), seen_by(real, real.ask(model, inputs))
+    here = expected(real, mode, fake.ask(model, inputs))
+    return here, seen_by(real, real.ask(model, inputs, expected=here))
 
 
 @pytest.mark.parametrize("mode", ONE)
@@ -234,9 +235,9 @@ class TestWhatEndsAProcess:
         side = Real(doomed.grpc_url)
         for _ in range(5):
             with contextlib.suppress(Exception):
-                side.ask(model, inputs)
+                side.ask(model, inputs, expected=Seen(hangs=True))
             with contextlib.suppress(Exception):
-                side.ask("identity", {})
+                side.ask("identity", {}, expected=Seen(hangs=True))
             until = time.monotonic() + 5
             while doomed.is_alive() and time.monotonic() < until:
                 time.sleep(0.1)

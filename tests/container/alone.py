@@ -44,7 +44,7 @@ def ask(url: str, name: str, rows: list[list[float]]) -> tuple[int, dict[str, An
     body = {"inputs": [{"name": name, "shape": [len(rows), 2], "datatype": "FP32", "data": flat}]}
     request = urllib.request.Request(url, data=json.dumps(body).encode(), method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=150) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

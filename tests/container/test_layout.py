@@ -77,7 +77,7 @@ def test_a_bare_model_answers(layout: Path, tmp_path: Path) -> None:
         request = urllib.request.Request(
             f"http://{server.http_url}/v2/models/double/infer", data=json.dumps(body).encode(), method="POST"
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             answer = json.load(response)
     assert answer["outputs"][0]["data"] == [3.0, -4.0]
 

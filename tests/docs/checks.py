@@ -98,7 +98,7 @@ def check_command(words: list[str]) -> None:
 
 def check_shell(text: str) -> None:
     """Check a shell script's syntax and the commands of ours in it."""
-    result = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, timeout=150, check=False)
     assert result.returncode == 0, result.stderr
     for words in commands(text, prompt=False):
         check_command(words)

@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 
 from safe_triton.audit.deployment import check_started
 from safe_triton.audit.finding import Finding, Level
-from safe_triton.audit.modelfiles.check import check_bytes
+from safe_triton.audit.modelfiles.check import check_source
 from safe_triton.audit.modelfiles.look import Look
 from safe_triton.audit.modelfiles.machine import Machine
 from safe_triton.audit.modelfiles.opcodes import ARGUMENTS
-from safe_triton.audit.modelfiles.source import BytesSource
 from safe_triton.audit.pycode import check_python
 from safe_triton.audit.rules import model_file, pycode
 from safe_triton.audit.rules.table import level_of
@@ -44,7 +43,7 @@ PIECES = [
 def findings(data: bytes) -> list[Finding]:
     """Look at bytes; every finding belongs to a rule, and the examination itself never fails."""
     look = Look(path=Path("/nonexistent/m.bin"), shown="m.bin")
-    check_bytes(BytesSource(data), look)
+    check_source(build.BytesSource(data), look)
     assert not [finding for finding in look.findings if "examination failed" in finding.message]
     assert {finding.rule for finding in look.findings} <= MODEL_RULES
     return look.findings
@@ -100,7 +99,7 @@ class TestModelFiles:
     def test_what_pickle_writes_is_followed(self, value: object, protocol: int) -> None:
         """A pickle of plain values is walked to its last byte, and nothing in it is an error."""
         data = pickle.dumps(value, protocol)
-        walk = Machine(BytesSource(data)).run()
+        walk = Machine(build.BytesSource(data)).run()
         assert walk.is_complete and not walk.problem and walk.end == len(data)
         # Bytes among the values may be a pickle that somebody loads next: a warning.
         errors = {finding.rule for finding in findings(data) if level_of(finding) is Level.ERROR}

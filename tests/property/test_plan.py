@@ -17,7 +17,7 @@ from safe_triton.config import ModelConfig
 from safe_triton.errors import ConfigError, RequestError
 from safe_triton.policy import DEFAULTS, bound
 from safe_triton.validation import compile_plan
-from safe_triton.validation.payload import is_finite
+from safe_triton.validation.elements import is_finite
 from tests.unit.validation.test_plan import Request, Tensor, config, tensor_config
 
 ANY_SHAPE = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=12)

@@ -16,7 +16,7 @@ from safe_triton.policy.passed_on import LIMITS_VARIABLE, limits_from_json, limi
 from safe_triton.policy.sandbox import RESOURCE_DEFAULTS, ResourceLimits
 from safe_triton.policy.toml_text import toml_value
 from safe_triton.policyfile import ModelPolicy
-from safe_triton.policyfile.effective import overlaid
+from safe_triton.policyfile.model_policy import overlaid
 from safe_triton.policyfile.parameters import tightened as tightened_by_config
 from safe_triton.runtime import operator
 

@@ -84,7 +84,7 @@ class Sampler:
             yield
         finally:
             over.set()
-            thread.join(timeout=30)
+            thread.join(timeout=60)
             self.look()
 
 

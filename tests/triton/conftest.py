@@ -1,14 +1,17 @@
-"""One server for the tests of what an operator sees: metrics and log."""
+"""One server for the tests of what an operator sees, metrics and log; a watcher of what servers leave."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from safe_triton.server import TritonServer
+from tests.triton.doubling import Traces
+from tests.triton.stubs import wait_until
 
 OBSERVED = Path(__file__).parent / "observed_repository"
 
@@ -24,3 +27,14 @@ def observed(triton_server: Any, observed_repository: Path) -> TritonServer:
     """A running server of the models whose metrics and log lines are looked at."""
     server: TritonServer = triton_server(observed_repository, load=("counted", "counting", "failing", "loosened"))
     return server
+
+
+@pytest.fixture
+def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Traces]:
+    """Return a watcher of what servers leave; the test fails if anything is left at its end."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    watcher = Traces(temporary)
+    yield watcher
+    wait_until(lambda: watcher.found() == [], watcher.found)  # the kernel takes a moment for a process that was killed

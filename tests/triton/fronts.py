@@ -11,8 +11,7 @@ import re
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,8 @@ from safe_triton.policyfile.gateway_tables import Upstream
 from safe_triton.server.envoy import Envoy
 from safe_triton.server.envoy_binary import EnvoyInstallation, check_config, locate_envoy
 from safe_triton.server.gateway_files import plan_gateway
+from safe_triton.server.ports import ReservedPorts
+from tests.triton.stubs import wait_until
 
 WAIT_S = 60.0
 SERVICE = "/inference.GRPCInferenceService/"
@@ -70,15 +71,14 @@ class Front:
 
     def raw(self, text: str | bytes, client: str = "", *, is_whole: bool = False) -> str:
         """Send bytes as they are; return one answer, or all that comes at once."""
-        with self.connect(client) as connection:
-            found = b""
-            with contextlib.suppress(ConnectionError, ssl.SSLError, TimeoutError):
-                connection.sendall(text.encode() if isinstance(text, str) else text)
-                while (is_whole or not _is_answer(found)) and (chunk := connection.recv(65536)):
-                    found += chunk
-                    if _is_answer(found):
-                        connection.settimeout(0.3)  # a second answer would come together with the first
-            return found.decode("latin-1")
+        found = b""
+        with contextlib.suppress(ConnectionError, ssl.SSLError, TimeoutError), self.connect(client) as connection:
+            connection.sendall(text.encode() if isinstance(text, str) else text)
+            while (is_whole or not _is_answer(found)) and (chunk := connection.recv(65536)):
+                found += chunk
+                if _is_answer(found):
+                    connection.settimeout(0.3)  # a second answer would come together with the first
+        return found.decode("latin-1")
 
     def ask(
         self,
@@ -132,8 +132,9 @@ class Front:
             return call(channel, method, message, metadata=[*credentials, *metadata], **options)
 
     def log(self) -> str:
-        """The access log."""
-        return (self.folder / "access.log").read_text()
+        """The access log; the last line only where it is whole, since Envoy may be writing it."""
+        whole, end, _ = (self.folder / "access.log").read_text().rpartition("\n")
+        return whole + end
 
 
 def call(
@@ -194,13 +195,6 @@ def _same(message: bytes) -> bytes:
     return message
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def front(
     folder: Path,
@@ -212,37 +206,37 @@ def front(
     clients: Sequence[str] = (),
 ) -> Iterator[Front]:
     """Run a gateway; in the policy ``{folder}`` stands for the folder, and ``{head}`` for what every policy needs."""
-    found = Front(free_port(), free_port(), folder)
-    for name, text in make_dev_certificates([], clients, days=2).files.items():
-        write_private(folder / name, text)
-    for name in ("reader", "root", "slow"):
-        found.keys[name] = f"{name}-{'k' * 40}"
-        write_private(folder / f"{name}.key", found.keys[name])
-    head = (
-        f'certificate = "{folder}/server.crt"\nprivate_key = "{folder}/server.key"\naccess_log = "{folder}/access.log"'
-    )
-    (folder / "safe-triton.toml").write_text(policy.replace("{head}", head).replace("{folder}", str(folder)))
-    files = folder / "envoy"
-    files.mkdir(mode=0o700)
-    plan = plan_gateway(
-        load_policy(folder / "safe-triton.toml"),
-        models=models,
-        folder=files,
-        upstream=upstream,
-        secret=secret,
-        ports=(found.port, found.metrics_port),
-    )
-    installation = needed_envoy()
-    check_config(installation, plan.static)
-    output = os.open(folder / "envoy.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    envoy = Envoy(installation, files, output=output, grants=plan.grants)
-    try:
-        envoy.start(plan.texts)
-        wait_until(envoy.is_ready)
-        yield found
-    finally:
-        envoy.stop()
-        os.close(output)
+    with ReservedPorts([0, 0]) as reserved:
+        found = Front(reserved.numbers[0], reserved.numbers[1], folder)
+        for name, text in make_dev_certificates([], clients, days=2).files.items():
+            write_private(folder / name, text)
+        for name in ("reader", "root", "slow"):
+            found.keys[name] = f"{name}-{'k' * 40}"
+            write_private(folder / f"{name}.key", found.keys[name])
+        head = f'certificate = "{folder}/server.crt"\nprivate_key = "{folder}/server.key"\naccess_log = "{folder}/access.log"'
+        (folder / "safe-triton.toml").write_text(policy.replace("{head}", head).replace("{folder}", str(folder)))
+        files = folder / "envoy"
+        files.mkdir(mode=0o700)
+        plan = plan_gateway(
+            load_policy(folder / "safe-triton.toml"),
+            models=models,
+            folder=files,
+            upstream=upstream,
+            secret=secret,
+            ports=(found.port, found.metrics_port),
+        )
+        installation = needed_envoy()
+        check_config(installation, plan.static)
+        output = os.open(folder / "envoy.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        envoy = Envoy(installation, files, output=output, grants=plan.grants)
+        try:
+            envoy.start(plan.texts)
+            wait_until(envoy.is_ready, (folder / "envoy.log").read_text)
+            reserved.release()
+            yield found
+        finally:
+            envoy.stop()
+            os.close(output)
 
 
 def needed_envoy() -> EnvoyInstallation:
@@ -253,14 +247,6 @@ def needed_envoy() -> EnvoyInstallation:
         pytest.skip("needs Envoy: the extra [gateway]")
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    until_s = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
-
-
 def write_private(path: Path, text: str) -> None:
     """A file that only its owner reads."""
     path.touch(mode=0o600)
@@ -268,13 +254,17 @@ def write_private(path: Path, text: str) -> None:
 
 
 class Recorder(http.server.BaseHTTPRequestHandler):
-    """Answers every request and keeps what came, as Triton would have seen it."""
+    """Answers every request and keeps what came, as Triton would have seen it.
+
+    A request with the header ``delay`` is answered that many seconds later, or as soon as such requests are let go.
+    """
 
     protocol_version = "HTTP/1.1"
     wbufsize = 1 << 16
     seen: list[dict[str, Any]]
     sick: set[str]
     answers: dict[str, str]
+    lets_go: threading.Event
 
     def do_GET(self) -> None:
         """Keep the request line, the headers and the length of the body."""
@@ -283,7 +273,7 @@ class Recorder(http.server.BaseHTTPRequestHandler):
         headers: Mapping[str, str] = {name.lower(): value for name, value in self.headers.items()}
         if not self.path.endswith("/ready"):
             self.seen.append({"method": self.command, "path": self.path, "headers": headers, "body": body})
-        time.sleep(float(headers.get("delay", "0")))
+        self.lets_go.wait(float(headers.get("delay", "0")))
         answer = self.answers.get(self.path, json.dumps({"seen": len(self.seen)})).encode()
         self.send_response(503 if self.path in self.sick else int(headers.get("answer", "200")))
         self.send_header("content-length", str(len(answer)))
@@ -306,19 +296,22 @@ class Behind:
         seen: all requests but those for readiness.
         sick: paths that are answered by 503.
         answers: bodies of answers, by path.
+        lets_go: set, no request is answered late.
     """
 
     port: int
     seen: list[dict[str, Any]] = field(default_factory=list)
     sick: set[str] = field(default_factory=set)
     answers: dict[str, str] = field(default_factory=dict)
+    lets_go: threading.Event = field(default_factory=threading.Event)
 
 
 @contextlib.contextmanager
 def recorder(port: int = 0, certificate: Path | None = None) -> Iterator[Behind]:
     """Run a server that keeps what it was asked; over TLS where it has a certificate, whose key lies beside it."""
     found = Behind(port)
-    handler = type("Handler", (Recorder,), {name: getattr(found, name) for name in ("seen", "sick", "answers")})
+    names = ("seen", "sick", "answers", "lets_go")
+    handler = type("Handler", (Recorder,), {name: getattr(found, name) for name in names})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     found.port = server.server_address[1]
     if certificate is not None:
@@ -330,6 +323,7 @@ def recorder(port: int = 0, certificate: Path | None = None) -> Iterator[Behind]
     try:
         yield found
     finally:
+        found.lets_go.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -11,7 +11,6 @@ import shutil
 import ssl
 import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +21,11 @@ from tritonclient import grpc
 from safe_triton.cli.keys import digest
 from safe_triton.gateway.certificates import make_dev_certificates
 from tests.chaos.harness import REPOSITORY, Served, served
+from tests.triton import stubs
 from tests.triton.fronts import needed_envoy
+from tests.triton.stubs import PATIENCE_S, json_lines
 
 BODY = json.dumps({"inputs": [{"name": "X", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}).encode()
-WAIT_S = 90.0
-"""How long a test waits for what takes a second or two on a quiet machine."""
-
 POLICY = """schema = 1
 [server]
 health_port = 0
@@ -105,7 +103,9 @@ class Site:
         client: str = "",
     ) -> tuple[int, str]:
         """Ask over HTTP on a connection of its own; status 0 where nobody answers."""
-        connection = http.client.HTTPSConnection("localhost", self.port, context=self.context(client), timeout=WAIT_S)
+        connection = http.client.HTTPSConnection(
+            "localhost", self.port, context=self.context(client), timeout=PATIENCE_S
+        )
         try:
             connection.request(
                 "GET" if body is None else "POST", path, body, {"content-type": "application/json", **(headers or {})}
@@ -129,16 +129,18 @@ class Site:
         )
 
     def peer(self) -> bytes:
-        """The certificate that a new connection is shown."""
-        return ssl.get_server_certificate(("127.0.0.1", self.port)).encode()
+        """The certificate that a new connection is shown; empty where there is none."""
+        with contextlib.suppress(OSError):
+            return ssl.get_server_certificate(("127.0.0.1", self.port)).encode()
+        return b""
 
     def row(self) -> dict[str, object]:
         """What the supervisor says of the gateway."""
         folder = self.served.temporary / "run" / "safe-triton"
-        wait_until(lambda: folder.is_dir() and any(file.read_text() for file in folder.iterdir()), self)
-        (file,) = folder.iterdir()
+        wait_until(lambda: any(folder.glob("*.json")), self)  # moved there whole
+        (file,) = folder.glob("*.json")
         session = json.loads(file.read_text())
-        connection = http.client.HTTPConnection(self.served.address("health"), timeout=WAIT_S)
+        connection = http.client.HTTPConnection(self.served.address("health"), timeout=PATIENCE_S)
         try:
             connection.request("GET", "/status", headers={"Authorization": f"Bearer {session['token']}"})
             found: dict[str, object] = json.load(connection.getresponse())["gateway"]
@@ -148,7 +150,7 @@ class Site:
 
     def health(self, path: str) -> tuple[int, str]:
         """Ask the health endpoint."""
-        connection = http.client.HTTPConnection(self.served.address("health"), timeout=WAIT_S)
+        connection = http.client.HTTPConnection(self.served.address("health"), timeout=PATIENCE_S)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -158,8 +160,7 @@ class Site:
 
     def log(self) -> list[dict[str, object]]:
         """Lines of the log so far that are objects."""
-        lines = (self.served.temporary / "stdout").read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return json_lines((self.served.temporary / "stdout").read_text())
 
     def write_policy(self, *, bob: str = "one", gateway: str = "", role: str = "") -> None:
         """Write the policy anew, by one move."""
@@ -187,11 +188,13 @@ class Site:
 
 
 def wait_until(what: Callable[[], bool], site: Site) -> None:
-    """Wait until something holds."""
-    until_s = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < until_s and site.served.process.poll() is None, site.log()[-5:]
-        time.sleep(0.05)
+    """Wait until something holds of a command that runs."""
+
+    def holds() -> bool:
+        assert site.served.process.poll() is None, site.log()[-5:]
+        return what()
+
+    stubs.wait_until(holds, lambda: site.log()[-5:])
 
 
 @contextlib.contextmanager
@@ -226,7 +229,7 @@ def under_load(site: Site, connections: int) -> Iterator[Load]:
     load, is_over = Load(), threading.Event()
 
     def over_http() -> None:
-        connection = http.client.HTTPSConnection("localhost", site.port, context=context, timeout=WAIT_S)
+        connection = http.client.HTTPSConnection("localhost", site.port, context=context, timeout=PATIENCE_S)
         while not is_over.is_set():
             try:
                 connection.request("POST", "/v2/models/steady/infer", BODY, headers)

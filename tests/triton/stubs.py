@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from typing import Any
 import psutil
 
 from safe_triton.server import TritonServer
+
+PATIENCE_S = 90.0
+"""How long a test waits for what takes a moment, or seconds, on a quiet machine."""
 
 
 def stubs_of(server: TritonServer, model: str) -> list[psutil.Process]:
@@ -33,18 +36,32 @@ def stub_of(server: TritonServer, model: str) -> psutil.Process:
     return found
 
 
+def descendants(pid: int, word: str = "") -> list[psutil.Process]:
+    """The processes below one that run now, or those of them with a word in their command lines."""
+    found = []
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # a helper that lives for a moment
+                if word in " ".join(process.cmdline()):
+                    found.append(process)
+    return found
+
+
 def has_ended(process: psutil.Process) -> bool:
     """Whether a process ran to its end; its parent may not have collected it yet."""
     try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
+        return not process.is_running() or bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
 
-def exit_status(process: psutil.Process) -> int:
-    """How an uncollected process ended: its status, or minus the signal's number."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return os.waitstatus_to_exitcode(int(fields[-1]))  # the last field is exit_code: proc_pid_stat(5)
+def exit_status(process: psutil.Process) -> int | None:
+    """How an uncollected process ended: its status, or minus the signal's number; None where it was collected."""
+    try:
+        fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return os.waitstatus_to_exitcode(int(fields[-1])) if process.is_running() else None  # exit_code: proc_pid_stat(5)
 
 
 @dataclass
@@ -65,20 +82,38 @@ class LogMark:
 
     def lines(self, **fields: Any) -> list[dict[str, Any]]:
         """This package's lines since then that have these fields; one that is no JSON fails the test."""
-        found = [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
-        return [line for line in found if all(line.get(name) == value for name, value in fields.items())]
+        return [line for line in json_lines(self.text) if fields.items() <= line.items()]
 
-    def wait_for(self, timeout_s: float = 5.0, **fields: Any) -> dict[str, Any]:
+    def wait_for(self, **fields: Any) -> dict[str, Any]:
         """The first such line, as soon as it is there."""
-        for _ in until(timeout_s):
-            if found := self.lines(**fields):
-                return found[0]
-        raise AssertionError(f"no log line with {fields} within {timeout_s} s")
+        wait_until(lambda: bool(self.lines(**fields)), lambda: f"a log line with {fields}")
+        return self.lines(**fields)[0]
 
 
-def until(timeout_s: float, pause_s: float = 0.02) -> Iterator[float]:
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """The objects in a log, one a line; the last line only where it is whole, since somebody may be writing it."""
+    return [json.loads(line) for line in text.rpartition("\n")[0].splitlines() if line.startswith("{")]
+
+
+def until(timeout_s: float = PATIENCE_S, pause_s: float = 0.02) -> Iterator[float]:
     """Yield the seconds gone by, again and again, until the time is over."""
     began = time.monotonic()
     while (gone_s := time.monotonic() - began) < timeout_s:
         yield gone_s
         time.sleep(pause_s)
+
+
+def wait_until(
+    holds: Callable[[], bool], say: Callable[[], object] = lambda: "", *, timeout_s: float = PATIENCE_S
+) -> float:
+    """Wait until something holds; the seconds it took.
+
+    Args:
+        holds: asked again and again.
+        say: what a failure shows, asked for then.
+        timeout_s: seconds until it fails.
+    """
+    for gone_s in until(timeout_s, pause_s=0.05):
+        if holds():
+            return gone_s
+    raise AssertionError(f"not within {timeout_s:g} s: {say()}")

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from safe_triton.policyfile import load_policy
 from safe_triton.server import TritonServer
 from safe_triton.supervision import Supervisor
-from tests.triton.stubs import until
+from tests.triton.stubs import wait_until
 
 REPOSITORY = Path(__file__).parent / "supervised_repository"
 
@@ -28,16 +30,17 @@ window_s = {window_s}
 quarantine_s = {quarantine_s}
 load_timeout_s = {load_timeout_s}
 hang_check_s = 0.2
-[defaults.limits]
-deadline_ms = 800
-hard_deadline_grace_ms = 700
 """
-HARD_S = 1.5
+LIMITS = """[models.{model}.limits]
+deadline_ms = 1500
+hard_deadline_grace_ms = 1500
+"""
+HARD_S = 3.0
+"""The hard deadline of all models but those that are asked all the time: a busy machine must not end one of these."""
+
+ASKED_ALL_THE_TIME = "steady"
 
 DEFAULTS: Mapping[str, float] = {"max_failures": 100, "window_s": 1, "quarantine_s": 5, "load_timeout_s": 120}
-
-HEALED_S = 40.0
-"""How long a test waits for what takes two or three seconds on a quiet machine."""
 
 
 @dataclass
@@ -67,7 +70,7 @@ class Site:
     def health(self, path: str) -> tuple[int, str]:
         """Ask the health endpoint."""
         host, _, port = self.supervisor.url.removeprefix("http://").partition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=30)
+        connection = http.client.HTTPConnection(host, int(port), timeout=60)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -85,16 +88,13 @@ class Site:
         """What the supervisor says of a model."""
         return next(row for row in self.supervisor.snapshot().models if row.model == model)
 
-    def wait_for(self, what: Callable[[], bool], timeout_s: float = HEALED_S) -> float:
+    def wait_for(self, what: Callable[[], bool]) -> float:
         """Wait until something holds; the seconds it took."""
-        for gone_s in until(timeout_s, pause_s=0.05):
-            if what():
-                return gone_s
-        raise AssertionError(f"not within {timeout_s} s; the log ends with\n{self.server.log_text()[-3000:]}")
+        return wait_until(what, lambda: f"the log ends with\n{self.server.log_text()[-3000:]}")
 
     def wait_for_answer(self, model: str) -> float:
         """Wait until a model answers well; the seconds it took."""
-        return self.wait_for(lambda: self.ask(model, timeout_s=5.0)[0] == 200)
+        return self.wait_for(lambda: self.ask(model, timeout_s=10.0)[0] == 200)
 
     def load_as(self, model: str, how: str) -> None:
         """How the model's next process loads."""
@@ -154,20 +154,26 @@ def supervised(tmp_path: Path, models: Mapping[str, str], **policy: float) -> It
         if source == "faulty":
             (folder / name / "load").write_text("")
     file = tmp_path / "safe-triton.toml"
-    file.write_text(POLICY.format(**{**DEFAULTS, **policy}))
+    tables = [LIMITS.format(model=model) for model in models if model != ASKED_ALL_THE_TIME]
+    file.write_text(POLICY.format(**{**DEFAULTS, **policy}) + "".join(tables))
     operator = load_policy(file)
     server = TritonServer(folder, view=True, confinement=operator, stop_timeout_s=3.0)
-    server.start()
+    runtime = tmp_path / "runtime"  # session files of this server are nobody else's
+    runtime.mkdir()
     stop = threading.Event()
-    try:
-        supervisor = Supervisor(server, operator, health_port=0)
-        thread = threading.Thread(target=supervisor.run, args=(stop,), daemon=True)
-        thread.start()
-        site = Site(server, supervisor, folder, stop, thread)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
         try:
-            site.wait_for(lambda: site.health("/readyz")[0] == 200)
-            yield site
+            server.start()
+            supervisor = Supervisor(server, operator, health_port=0)
+            thread = threading.Thread(target=supervisor.run, args=(stop,), daemon=True)
+            thread.start()
+            site = Site(server, supervisor, folder, stop, thread)
+            try:
+                site.wait_for(lambda: site.health("/readyz")[0] == 200)
+                yield site
+            finally:
+                site.finish()
         finally:
-            site.finish()
-    finally:
-        server.stop(within_s=0.5)
+            server.stop(within_s=0.5)
+    assert not list(runtime.iterdir())

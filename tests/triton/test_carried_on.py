@@ -19,7 +19,7 @@ backend: "python"
 max_batch_size: 1
 input [{ name: "X" data_type: TYPE_FP32 dims: [1] }]
 output [{ name: "SAID" data_type: TYPE_STRING dims: [1] }]
-sequence_batching { oldest { max_candidate_sequences: 8 } }
+sequence_batching { max_sequence_idle_microseconds: 60000000 oldest { max_candidate_sequences: 8 } }
 instance_group [{ kind: KIND_CPU }]
 """
 

@@ -155,7 +155,7 @@ def test_death_and_deadline(site: Site) -> None:
     async def run() -> None:
         once = through(site, "grpc sync", "alice")
         patient = through(
-            site, "http async", "alice", retries=Retries(max_attempts=20, max_delay_ms=500, after_death=True)
+            site, "http async", "alice", retries=Retries(max_attempts=20, max_delay_ms=3000, after_death=True)
         )
         with pytest.raises(ServerFailedError, match="is not healthy"):
             await once("infer", "victim", {"ACTION": texts("exit")}, timeout_s=LONG_S)

@@ -120,7 +120,7 @@ class TestBenign:
     def test_a_grant_is_a_grant(self, tmp_path: Path) -> None:
         """What the operator grants one model, it reads; the other model does not get it."""
         policies = {"attempts": SandboxPolicy(read=("/etc/passwd", "{repository}/benign"))}
-        with TritonServer(REPOSITORY, confinement=policies, load=["attempts"]) as server:
+        with TritonServer(REPOSITORY, confinement=policies, load=["attempts"], stop_timeout_s=1.0) as server:
             assert outcomes(server, "read /etc/passwd") == "got through: True"
             assert outcomes(server, "read another model") == "got through: True"
             assert outcomes(server, "write to /tmp").startswith("refused")

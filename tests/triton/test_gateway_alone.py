@@ -7,11 +7,9 @@ import http.server
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from safe_triton.server.ports import ReservedPorts
 from tests.triton.fronts import needed_envoy
+from tests.triton.stubs import PATIENCE_S, wait_until
 
 PROGRAM = str(Path(sys.executable).with_name("safe-triton"))
 KEY = "0123456789abcdef" * 4
-PATIENCE_S = 60.0
 POLICY = """
 [gateway]
 port = {port}
@@ -60,14 +59,6 @@ class Upstream(http.server.BaseHTTPRequestHandler):
         """Nothing of this belongs into the tests' output."""
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.fixture
 def upstream() -> Iterator[int]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
@@ -80,10 +71,11 @@ def upstream() -> Iterator[int]:
 
 
 class Running:
-    """The command, with its policy's file."""
+    """The command, with its policy's file; its ports are kept from other programs, at one of which nobody is."""
 
     def __init__(self, folder: Path, upstream: int) -> None:
-        self.port, self.metrics, self.grpc = free_ports(3)
+        self.reserved = ReservedPorts([0, 0, 0])
+        self.port, self.metrics, self.grpc = self.reserved.numbers
         self.upstream = upstream
         self.policy = folder / "gateway.toml"
         self.key = folder / "alice.key"
@@ -112,7 +104,7 @@ class Running:
         if key:
             request.add_header("authorization", "Basic " + base64.b64encode(f"alice:{key}".encode()).decode())
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
                 return int(response.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -120,11 +112,17 @@ class Running:
             return 0
 
     def wait(self, is_so: Callable[[], bool], what: str) -> None:
-        until_s = time.monotonic() + PATIENCE_S
-        while not is_so():
+        def holds() -> bool:
             assert self.process.poll() is None, self.output.read_text()
-            assert time.monotonic() < until_s, f"{what}: {self.output.read_text()[-2000:]}"
-            time.sleep(0.05)
+            return is_so()
+
+        wait_until(holds, lambda: f"{what}: {self.output.read_text()[-2000:]}")
+
+    def end(self) -> None:
+        """End it whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        self.reserved.release()
 
 
 @pytest.fixture
@@ -135,8 +133,7 @@ def running(tmp_path: Path, upstream: int) -> Iterator[Running]:
         found.wait(lambda: found.status() == 200, "ready")
         yield found
     finally:
-        found.process.kill()
-        found.process.wait()
+        found.end()
 
 
 def test_it_serves_reloads_heals_and_ends(running: Running, tmp_path: Path) -> None:
@@ -181,7 +178,7 @@ def test_what_does_not_start(tmp_path: Path, policy: str, words: str) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(policy.format(port=1, metrics=2, model="digits", key=key, upstream=3, grpc=4) if policy else policy)
     command = [PROGRAM, "gateway", "--policy", str(file), "--model", "digits"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("safe-triton: ")
@@ -200,6 +197,5 @@ def test_nothing_is_left(tmp_path: Path, upstream: int, monkeypatch: pytest.Monk
         found.process.send_signal(signal.SIGINT)
         assert found.process.wait(timeout=PATIENCE_S) == 0
     finally:
-        found.process.kill()
-        found.process.wait()
+        found.end()
     assert list((tmp_path / "t").iterdir()) == []

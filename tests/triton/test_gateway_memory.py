@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from safe_triton.policyfile.gateway_tables import Upstream
-from tests.triton.fronts import SERVICE, Front, front, recorder, wait_until
+from tests.triton.fronts import SERVICE, Front, front, recorder
+from tests.triton.stubs import wait_until
 
 pytestmark = [pytest.mark.triton, pytest.mark.attack]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from safe_triton.policyfile.gateway_tables import Upstream
-from tests.triton.fronts import Behind, Front, front, recorder
+from tests.triton.fronts import WAIT_S, Behind, Front, front, recorder
 
 pytestmark = [pytest.mark.triton, pytest.mark.attack]
 
@@ -85,6 +85,8 @@ LIES = {
     ).encode(),
     "a letter behind an escape": request([HUGE]).replace(b'"shape"', rb'"sh\u0061pe"'),
     "all letters behind escapes": request([HUGE]).replace(b'"shape"', rb'"\u0073\u0068\u0061\u0070\u0065"'),
+    "behind what ends as the key does": request([HUGE]).replace(b'"shape"', b'"x": "landscape", "shape"'),
+    "in a body that is not small": request([HUGE], [0.0] * 4000),
 }
 
 
@@ -129,6 +131,10 @@ DEEP = {
     "in the data": request([1]).replace(b"[1.0]", b"[" * 1000 + b"1.0" + b"]" * 1000),
     "beside what is closed": b'[[],{"a\\\\":0},' * 1000,
     "after a text that ends in a backslash": b'["\\\\"' + b",[" * 1000,
+    "lists alone, by one": b"[" * 129,
+    "by one list": b"[" * 65 + b'{"a":' * 64,
+    "by one object": b"[" * 64 + b'{"a":' * 65,
+    "by one, in a body that is not small": b" " * 5000 + b"[" * 129,
 }
 
 
@@ -144,7 +150,7 @@ def test_a_body_that_is_long_to_read(gateway: Front, begin: bytes, end: bytes) -
     began_s = time.monotonic()
     count = 4_000_000 // len(begin + end)
     assert send(gateway, begin * count + end * count)[0] == 400
-    assert time.monotonic() - began_s < 30  # by the square it is an hour, and Envoy does not live to see its end
+    assert time.monotonic() - began_s < WAIT_S  # by the square it is an hour, and Envoy does not live to see its end
 
 
 HEAD = json.dumps(
@@ -161,6 +167,9 @@ HONEST = {
     "binary that looks like a lie": (HEAD + b'"shape": [99999999, 9]'.ljust(50), str(len(HEAD))),
     "rows": (request([20_000, 2], [[1, 2]] * 20_000), ""),
     "a text full of brackets": (request([1], ['\\"' + "[{" * 1000]), ""),
+    "much binary that looks like a lie": (HEAD + b'"shape": [99999999, 9]'.ljust(5000), str(len(HEAD))),
+    "as deep as may be": (b"[" * 64 + b'{"a":' * 64, ""),
+    "lists as deep as may be": (b"[" * 128, ""),
     "binary full of brackets": (HEAD + b"[" * 1000, str(len(HEAD))),
     "nothing but binary": (b"[" * 1000, "0"),
     "a text that talks of a shape": (request([1], ['{"shape": [268435456]} \\u0061 \u00e4']), ""),

@@ -152,10 +152,10 @@ class TestHeartbeat:
         before = beat_of(server, "slow")
         assert before.busy_since_s is None
         began_s = time.monotonic()
-        calling = threading.Thread(target=ask, args=(server, "slow", "sleep 1.5"))
+        calling = threading.Thread(target=ask, args=(server, "slow", "sleep 3"))
         calling.start()
         during = before
-        for _ in until(10.0):
+        for _ in until():
             during = beat_of(server, "slow")
             if during.busy_since_s is not None:
                 break
@@ -164,7 +164,7 @@ class TestHeartbeat:
         assert during.progress == before.progress
         calling.join()
         after = during
-        for _ in until(10.0):
+        for _ in until():
             after = beat_of(server, "slow")
             if after.busy_since_s is None:
                 break
@@ -181,7 +181,7 @@ class TestHeartbeat:
         calling = threading.Thread(target=ask, args=(server, "asynchronous"))
         calling.start()
         seen = set()
-        for _ in until(60.0):
+        for _ in until():
             beat = beat_of(server, "asynchronous")
             if beat.busy_since_s is not None:
                 seen.add(beat.progress)
@@ -207,7 +207,7 @@ class TestHeartbeat:
 
             connection.start_stream(take)
             connection.async_stream_infer("streaming", [tensor], enable_empty_final_response=True)
-            for _ in until(60.0):
+            for _ in until():
                 beat = beat_of(server, "streaming")
                 if beat.busy_since_s is not None:
                     seen.add(beat.progress)
@@ -215,8 +215,8 @@ class TestHeartbeat:
                     break
             connection.stop_stream()
         assert len(responses) == 5
-        assert len(seen) >= 4
-        for _ in until(10.0):
+        assert len(seen) >= 3
+        for _ in until():
             if beat_of(server, "streaming").busy_since_s is None:
                 break
         assert beat_of(server, "streaming").busy_since_s is None
@@ -234,7 +234,9 @@ class TestProtect:
         repository = tmp_path / "models"
         entry = make_model(repository, "plain")
         make_model(repository, "asynchronous", ASYNC)
-        with TritonServer(repository, view=True, confinement=SandboxPolicy(), protect=("plain",)) as server:
+        with TritonServer(
+            repository, view=True, confinement=SandboxPolicy(), protect=("plain",), stop_timeout_s=1.0
+        ) as server:
             assert ask(server, "plain").is_good
             reply = ask(server, "plain", "missing")
             assert reply.text.startswith("model failed (id ")
@@ -265,7 +267,9 @@ class TestCompletion:
 
     def test_only_the_models_that_were_named(self, repository: Path) -> None:
         """The other model's code runs once, to serve; the named one's hook under the launcher, too."""
-        with TritonServer(repository, view=True, confinement=SandboxPolicy(), auto_complete=("short",)) as server:
+        with TritonServer(
+            repository, view=True, confinement=SandboxPolicy(), auto_complete=("short",), stop_timeout_s=1.0
+        ) as server:
             assert ask(server, "short").is_good
             assert ask(server, "whole").is_good
             assert server.log_text().count("IMPORTED") == 3

@@ -24,6 +24,7 @@ from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.policyfile import load_policy
 from safe_triton.server import TritonServer
 from safe_triton.unsafe import AllowNetwork, AllowProcesses
+from tests.triton.stubs import wait_until
 
 COMMAND = (sys.executable, "-c", "from safe_triton.cli import main; main()", "learn")
 REPOSITORY = Path(__file__).parent / "learned_repository"
@@ -92,7 +93,7 @@ def labels(repository: Path, port: int, confinement: Mapping[str, SandboxPolicy]
     tensor = triton.InferInput("PORT", [1], "INT32")
     tensor.set_data_from_numpy(np.array([port], dtype=np.int32))
     with (
-        TritonServer(repository, load=["outgoing"], confinement=confinement) as server,
+        TritonServer(repository, load=["outgoing"], confinement=confinement, stop_timeout_s=1.0) as server,
         triton.InferenceServerClient(server.grpc_url) as client,
     ):
         return list(client.infer("outgoing", [tensor], client_timeout=60).as_numpy("LABELS"))
@@ -203,7 +204,7 @@ def test_interrupted(folder: Path, number: signal.Signals) -> None:
         rest = process.stderr.read()
     assert process.returncode == 130
     assert "Traceback" not in rest
-    assert not [line for line in command_lines() if str(folder / "models").encode() in line]
+    wait_until(lambda: not [line for line in command_lines() if str(folder / "models").encode() in line])
 
 
 def test_tokens_are_what_the_policy_knows(policy_file: Path) -> None:

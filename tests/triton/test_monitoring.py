@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import signal
 import urllib.request
 from collections.abc import Iterator
 
-import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -19,6 +16,7 @@ from tests.chaos.harness import served
 from tests.monitored import exposed, missing
 from tests.triton.fronts import needed_envoy
 from tests.triton.gateways import Site, wait_until
+from tests.triton.stubs import descendants
 
 CONFIG = """
 backend: "python"
@@ -33,14 +31,14 @@ from safe_triton import BlsPolicy, BlsTarget, BlsTensor, InputLimits, Limits, Sa
 TENSOR = BlsTensor(dtype="FP32", dims=(-1,))
 
 class TritonPythonModel(SafeTritonPythonModel):
-    limits = Limits(deadline_ms=100, inputs={"X": InputLimits(maximum=10)})
+    limits = Limits(deadline_ms=1000, inputs={"X": InputLimits(maximum=10)})
     sandbox = SandboxPolicy()
     bls_policy = BlsPolicy(allow={"plain": BlsTarget(version=1, inputs={"X": TENSOR}, outputs={"Y": TENSOR})})
 
     def infer(self, inputs):
         what = int(inputs["X"][0])
         if what == 1:
-            time.sleep(1)
+            time.sleep(60)
         if what == 2:
             try:
                 open("/etc/passwd")
@@ -114,12 +112,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         ask(found, "plain", 0)
         assert ask(found, "plain", 0, headers=found.key("bob")) == 403
         assert ask(found, "plain", 0, headers={}) == 401
-        stub = next(
-            child
-            for child in psutil.Process(found.served.process.pid).children(recursive=True)
-            if "plain" in " ".join(child.cmdline()) and "triton_python_backend_stub" in child.cmdline()[0]
-        )
-        os.kill(stub.pid, signal.SIGKILL)
+        for process in descendants(found.served.process.pid, "/plain/1/model.py"):
+            process.kill()
         wait_until(lambda: "restarts_total{" in found.health("/metrics")[1], found)
         yield found
 
@@ -129,7 +123,7 @@ def pages(site: Site) -> dict[str, set[str]]:
     gateway = f"127.0.0.1:{site.metrics_port}"
     found: dict[str, set[str]] = {}
     for address in (site.served.address("metrics"), site.served.address("health"), gateway):
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer:
             for name, labels in exposed(answer.read().decode()).items():
                 found.setdefault(name, set()).update(labels)
     return found

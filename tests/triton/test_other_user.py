@@ -66,7 +66,7 @@ policy = SandboxPolicy(read=["{python}/lib"], write=["{scratch}"], scratch_bytes
 with TritonServer(sys.argv[1], confinement=policy) as server:
     (line,) = lines(server, "sealed", "model is sealed")
     folder = Path(ask(server, "sealed", "temporary"))
-    text, end = "", time.monotonic() + 30
+    text, end = "", time.monotonic() + 120
     try:
         ask(server, "sealed", "write 64")
         while time.monotonic() < end:
@@ -109,7 +109,7 @@ def run(folder: Path, name: str, code: str, program: str) -> Any:
     temporary.chmod(0o777)
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(temporary)}
     command = command_as(OTHER_USER, [sys.executable, "-c", program, str(repository)])
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=folder, timeout=150, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=folder, timeout=175, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()[-2:]]
 

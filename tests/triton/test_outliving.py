@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from safe_triton.server import TritonServer
-from tests.triton.test_server import add_model
+from tests.triton.doubling import add_model
+from tests.triton.stubs import wait_until
 
 pytestmark = pytest.mark.triton
 
@@ -41,13 +42,11 @@ def test_it_is_ended(tmp_path: Path, end: str) -> None:
     with TritonServer(add_model(tmp_path / "models", "double"), view=True) as server:
         kill_server(server)
         server.restart()
-        until_s = time.monotonic() + 60
-        while not (server.is_answering() and server.stubs()) and time.monotonic() < until_s:
-            time.sleep(0.05)
+        wait_until(lambda: server.is_answering() and bool(server.stubs()))
         stubs = kill_server(server)
         assert stubs
         assert all(map(is_alive, stubs))
         if end == "restart":
             server.restart()
-            assert not any(map(is_alive, stubs))
-    assert not any(map(is_alive, stubs))
+            wait_until(lambda: not any(map(is_alive, stubs)))
+    wait_until(lambda: not any(map(is_alive, stubs)))

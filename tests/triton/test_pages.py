@@ -30,7 +30,7 @@ def run(folder: Path, command: list[str]) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=170,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -171,7 +171,7 @@ class TestBackendInPython:
     )
     def test_it_serves(self, installation: TritonInstallation, tmp_path: Path, options: dict[str, Any]) -> None:
         """The same answer as in a plain server, which is the control; with the rings, by the launcher's own words."""
-        with TritonServer(tmp_path / "models", installation=installation, **options) as server:
+        with TritonServer(tmp_path / "models", installation=installation, stop_timeout_s=1.0, **options) as server:
             with tritonclient.http.InferenceServerClient(server.http_url) as client:
                 tensor = tritonclient.http.InferInput("X", [1], "INT32")
                 tensor.set_data_from_numpy(np.array([1], np.int32))

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.triton.stubs import wait_until
+
 CONFIG = """
 backend: "python"
 input [{ name: "X" data_type: TYPE_FP32 dims: [1] }]
@@ -73,7 +75,7 @@ class Project:
 
     def run(self, **variables: str) -> tuple[int, str]:
         with self.start(**variables) as process:
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=150)
         return process.returncode, output
 
 
@@ -83,7 +85,12 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def is_left(project: Project) -> list[str]:
+def check_nothing_is_left(project: Project) -> None:
+    """Fail unless everything that servers of the project's run made goes within a while."""
+    wait_until(lambda: left(project) == [], lambda: left(project))
+
+
+def left(project: Project) -> list[str]:
     """Return what servers of the project's run left behind."""
     found = [str(path) for path in (project.root / "tmp").iterdir() if path.name.startswith("safe-triton-")]
     lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
@@ -116,7 +123,7 @@ def test_dead_server_is_replaced(triton_server):
     status, output = project.run()
     assert status == 0, output
     assert "4 passed" in output
-    assert is_left(project) == []
+    check_nothing_is_left(project)
 
 
 def test_log_of_a_failed_test(project: Project) -> None:
@@ -153,7 +160,7 @@ def test_model(server):
     assert status == 1
     assert "ServerStartError: model 'echo' failed to load: Internal: ValueError: no weights" in output
     assert "tritonserver log (models)" in output
-    assert is_left(project) == []
+    check_nothing_is_left(project)
 
 
 class TestNoServer:
@@ -188,18 +195,13 @@ def test_model(triton_server):
     time.sleep(600)
 """)
     with project.start() as process:
-        deadline = time.monotonic() + 30
-        while not (project.root / "ready").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until((project.root / "ready").exists)
         for _ in range(times):
             process.send_signal(signal.SIGINT)
             time.sleep(0.3)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
     assert "KeyboardInterrupt" in output
-    deadline = time.monotonic() + 20
-    while is_left(project) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert is_left(project) == []
+    check_nothing_is_left(project)
 
 
 def test_import_is_light() -> None:

@@ -175,7 +175,12 @@ def server(triton_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Trit
     write(models, "wrapped", plain + PROTECTED)
     write(models, "calling", CALLING)
     write(models, "asking", ASKING)
-    write(models, "summing", SUMMING, "sequence_batching { oldest { max_candidate_sequences: 4 } }")
+    write(
+        models,
+        "summing",
+        SUMMING,
+        "sequence_batching { max_sequence_idle_microseconds: 60000000 oldest { max_candidate_sequences: 4 } }",
+    )
     parameter = 'parameters {{ key: "safe_triton.limits.{}" value {{ string_value: "{}" }} }}'
     write(models, "strict", SDK, parameter.format("max_elements", 5))
     policy = root / "safe-triton.toml"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from safe_triton.errors import ServerStartError
 from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.server import TritonServer
 from safe_triton.server.workspace import SHARED_MEMORY
-from tests.triton.stubs import stub_of, stubs_of, until
+from tests.triton.stubs import stub_of, stubs_of, until, wait_until
 from tests.triton.viewed import MODEL, Reply, ask, kill, make_model, new_process, wait_for
 
 DECOUPLED = "model_transaction_policy {decoupled: true}\n"
 ROUNDS = 5
+VIEWED: dict[str, Any] = {"view": True, "confinement": SandboxPolicy(), "stop_timeout_s": 1.0}
+"""Of a server of one test's own, whose models need no time to end."""
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(triton_server: Any, folder: Path) -> TritonServer:
     running: TritonServer = triton_server(folder, view=True, confinement=SandboxPolicy())
     return running
+
+
+def waiting(server: TritonServer, model: str) -> int:
+    """How many requests wait in a model's queue."""
+    with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=60) as answer:
+        found = re.search(
+            rf'^nv_inference_pending_request_count{{model="{model}",.*}} (\d+)', answer.read().decode(), re.MULTILINE
+        )
+    assert found
+    return int(found[1])
+
+
+def failures(server: TritonServer, model: str) -> int:
+    """How often a model could not be loaded."""
+    return server.log_text().count(f"failed to load '{model}' version 1")
 
 
 class Steady:
@@ -81,7 +99,11 @@ class Steady:
 
 class TestReload:
     def test_a_dead_model_serves_again_and_nobody_else_notices(self, server: TritonServer) -> None:
-        """After each death a touch brings a new process; the other model keeps its process and loses no request."""
+        """After each death a touch brings a new process; the other model keeps its process and loses no request.
+
+        In the end there is one living process a model instance, one heartbeat a process, and no entry in the view but
+        its models.
+        """
         other = stub_of(server, "other").pid
         with Steady(server, "other") as steady:
             for _ in range(ROUNDS):
@@ -92,18 +114,8 @@ class TestReload:
         assert steady.bad == []
         assert steady.count > ROUNDS
         assert stub_of(server, "other").pid == other
-
-    def test_the_dead_leave_nothing_in_the_workspace(self, server: TritonServer) -> None:
-        """One living process a model instance, one heartbeat a process, no entry in the view but its models."""
-        for _ in range(ROUNDS):
-            dead = kill(server, "worker")
-            server.view.reload("worker")
-            wait_for(server, "worker", new_process(dead))
-        for _ in until(30.0):
-            if len(stubs_of(server, "worker")) == 1 and len(server.beats()) == len(server.stubs()):
-                break
-        assert len(stubs_of(server, "worker")) == 1
-        assert {beat.pid for beat in server.beats()} == {stub.pid for stub in server.stubs()}
+        wait_until(lambda: len(stubs_of(server, "worker")) == 1)
+        wait_until(lambda: {beat.pid for beat in server.beats()} == {stub.pid for stub in server.stubs()})
         assert {entry.name for entry in server.view.path.iterdir()} == set(server.view.models)
 
     def test_requests_on_the_way_are_answered_by_the_old_process(self, server: TritonServer) -> None:
@@ -113,18 +125,13 @@ class TestReload:
         slow = [threading.Thread(target=lambda: replies.append(ask(server, "worker", "sleep 2"))) for _ in range(2)]
         for thread in slow:
             thread.start()
-        for _ in until(10.0):
-            if any(beat.model == "worker" and beat.busy_since_s for beat in server.beats()):
-                break
+        wait_until(lambda: waiting(server, "worker") == 1)  # the other one is in progress
         server.view.reload("worker")
         wait_for(server, "worker", new_process(before))
         for thread in slow:
             thread.join()
         assert [(reply.is_good, reply.text) for reply in replies] == [(True, str(before))] * 2
-        for _ in until(30.0):
-            if before not in {stub.pid for stub in stubs_of(server, "worker")}:
-                break
-        assert before not in {stub.pid for stub in stubs_of(server, "worker")}
+        wait_until(lambda: before not in {stub.pid for stub in stubs_of(server, "worker")})
 
     def test_a_hanging_process_has_to_be_ended(self, server: TritonServer) -> None:
         """The new process serves beside it; its own request ends with an error once it is killed."""
@@ -132,11 +139,9 @@ class TestReload:
         replies: list[Reply] = []
         hanging = threading.Thread(target=lambda: replies.append(ask(server, "worker", "loop")))
         hanging.start()
-        for _ in until(10.0):
-            if any(beat.pid == before and beat.busy_since_s for beat in server.beats()):
-                break
+        wait_until(lambda: any(beat.pid == before and beat.busy_since_s for beat in server.beats()))
         server.view.reload("worker")
-        wait_for(server, "worker", new_process(before), patience_s=1.0)  # the queue behind the hang does not move
+        wait_for(server, "worker", new_process(before), patience_s=2.0)  # the queue behind the hang does not move
         assert replies == []
         os.kill(before, signal.SIGKILL)
         hanging.join()
@@ -148,72 +153,73 @@ class TestReload:
         assert len(before) == 2
         os.kill(min(before), signal.SIGKILL)
         server.view.reload("many")
-        now = before
-        for _ in until(60.0):
+
+        def are_new() -> bool:
             now = {stub.pid for stub in stubs_of(server, "many")}
-            if len(now) == 2 and not now & before:
-                break
-        assert len(now) == 2
-        assert not now & before
+            return len(now) == 2 and not now & before
+
+        wait_until(are_new)
         assert all(ask(server, "many").is_good for _ in range(8))
 
 
+@pytest.fixture(scope="module")
+def failing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model for each test to break, and one that stays well."""
+    repository = tmp_path_factory.mktemp("failing") / "models"
+    for name in ("broken", "hanging", "withdrawn", "other"):
+        make_model(repository, name)
+    return repository
+
+
+@pytest.fixture(scope="module")
+def failing(triton_server: Any, failing_folder: Path) -> TritonServer:
+    running: TritonServer = triton_server(failing_folder, view=True, confinement=SandboxPolicy())
+    return running
+
+
 class TestFailingLoads:
-    @pytest.fixture
-    def own(self, triton_server: Any, tmp_path: Path) -> Iterator[tuple[TritonServer, Path]]:
-        """A server of this test's own, and the entry file of its model; a second model stays well."""
-        assert triton_server
-        entry = make_model(tmp_path / "models", "worker")
-        make_model(tmp_path / "models", "other")
-        with TritonServer(tmp_path / "models", view=True, confinement=SandboxPolicy()) as server:
-            yield server, entry
-
-    def test_the_old_process_serves_until_the_file_is_good_again(self, own: tuple[TritonServer, Path]) -> None:
+    def test_the_old_process_serves_until_the_file_is_good_again(
+        self, failing: TritonServer, failing_folder: Path
+    ) -> None:
         """Triton keeps what it has and tries again at every poll, by itself."""
-        server, entry = own
-        before = int(ask(server, "worker").text)
+        entry = failing_folder / "broken" / "1" / "model.py"
+        before = int(ask(failing, "broken").text)
         entry.write_text("raise RuntimeError('broken')")
-        server.view.reload("worker")
-        for _ in until(60.0):
-            if server.log_text().count("failed to load 'worker' version 1") >= 2:
-                break
-        assert server.log_text().count("failed to load 'worker' version 1") >= 2
-        assert ask(server, "worker") == Reply(200, str(before))
+        failing.view.reload("broken")
+        wait_until(lambda: failures(failing, "broken") >= 2)
+        assert ask(failing, "broken") == Reply(200, str(before))
         entry.write_text(MODEL)
-        wait_for(server, "worker", new_process(before))
+        wait_for(failing, "broken", new_process(before))
 
-    def test_a_load_that_hangs_holds_the_others_up_until_it_is_ended(self, own: tuple[TritonServer, Path]) -> None:
+    def test_a_load_that_hangs_holds_the_others_up_until_it_is_ended(
+        self, failing: TritonServer, failing_folder: Path
+    ) -> None:
         """Triton loads at one poll what is new and polls again when that is done: a limit of this mode."""
-        server, entry = own
+        entry = failing_folder / "hanging" / "1" / "model.py"
         entry.write_text(MODEL.replace("self.args = args", "print('LOADING', flush=True); time.sleep(600)"))
-        before = stub_of(server, "worker").pid
-        server.view.reload("worker")
-        for _ in until(60.0):
-            if "LOADING" in server.log_text():  # to release 25.07 one that ends earlier is waited for without end
-                break
-        (loading,) = {stub.pid for stub in stubs_of(server, "worker")} - {before}
-        dead = kill(server, "other")
-        server.view.reload("other")
+        before = stub_of(failing, "hanging").pid
+        failing.view.reload("hanging")
+        wait_until(lambda: "LOADING" in failing.log_text())  # to release 25.07 one that ends earlier is waited for
+        (loading,) = {stub.pid for stub in stubs_of(failing, "hanging")} - {before}
+        dead = kill(failing, "other")
+        failing.view.reload("other")
         entry.write_text(MODEL)
         os.kill(loading, signal.SIGKILL)
-        wait_for(server, "other", new_process(dead))
-        wait_for(server, "worker", new_process(before))
+        wait_for(failing, "other", new_process(dead))
+        wait_for(failing, "hanging", new_process(before))
 
-    def test_a_withdrawn_model_is_not_tried_again(self, own: tuple[TritonServer, Path]) -> None:
+    def test_a_withdrawn_model_is_not_tried_again(self, failing: TritonServer, failing_folder: Path) -> None:
         """The stand-in loads, so that the attempts to load the broken file end."""
-        server, entry = own
-        entry.write_text("raise RuntimeError('broken')")
-        kill(server, "worker")
-        server.view.reload("worker")
-        for _ in until(60.0):
-            if "failed to load 'worker' version 1" in server.log_text():
-                break
-        server.view.withdraw("worker", "model 'worker' is quarantined: it does not load")
-        wait_for(server, "worker", lambda reply: reply.status == 503)
-        failures = server.log_text().count("failed to load 'worker' version 1")
+        (failing_folder / "withdrawn" / "1" / "model.py").write_text("raise RuntimeError('broken')")
+        kill(failing, "withdrawn")
+        failing.view.reload("withdrawn")
+        wait_until(lambda: failures(failing, "withdrawn") > 0)
+        failing.view.withdraw("withdrawn", "model 'withdrawn' is quarantined: it does not load")
+        wait_for(failing, "withdrawn", lambda reply: reply.status == 503)
+        found = failures(failing, "withdrawn")
         for _ in until(3.0):
-            assert ask(server, "other").is_good
-        assert server.log_text().count("failed to load 'worker' version 1") == failures
+            assert ask(failing, "other").is_good
+        assert failures(failing, "withdrawn") == found
 
     def test_a_model_that_fails_at_the_start_leaves_the_others(self, triton_server: Any, tmp_path: Path) -> None:
         """It is named with its reason, and served once its file is good."""
@@ -221,10 +227,8 @@ class TestFailingLoads:
         entry = make_model(tmp_path / "models", "broken", "raise RuntimeError('not today')")
         make_model(tmp_path / "models", "other")
         with pytest.raises(ServerStartError, match="not today"):
-            TritonServer(tmp_path / "models", view=True, confinement=SandboxPolicy()).start()
-        with TritonServer(
-            tmp_path / "models", view=True, confinement=SandboxPolicy(), allow_failed_models=True
-        ) as server:
+            TritonServer(tmp_path / "models", **VIEWED).start()
+        with TritonServer(tmp_path / "models", **VIEWED, allow_failed_models=True) as server:
             assert "not today" in server.failed_models["broken"]
             assert ask(server, "other").is_good
             entry.write_text(MODEL)
@@ -245,19 +249,11 @@ class TestWithdraw:
     def test_every_request_is_told(self, server: TritonServer, model: str, more: dict[str, Any]) -> None:
         """UNAVAILABLE with the message, at once, until the model is restored."""
         server.view.withdraw(model, self.MESSAGE)
-        reply = Reply(0, "")
-        for _ in until(60.0):
-            reply = ask(server, model, **more)
-            if reply.status == 503:
-                break
-        assert reply == Reply(503, self.MESSAGE)
+        wait_until(lambda: ask(server, model, **more).status == 503)
+        assert ask(server, model, **more) == Reply(503, self.MESSAGE)
         assert server.view.withdrawn == {model: self.MESSAGE}
         server.view.restore(model)
-        for _ in until(60.0):
-            reply = ask(server, model, **more)
-            if reply.is_good:
-                break
-        assert reply.is_good
+        wait_until(lambda: ask(server, model, **more).is_good)
         assert server.view.withdrawn == {}
 
     def test_a_decoupled_model(self, server: TritonServer) -> None:
@@ -269,14 +265,14 @@ class TestWithdraw:
 
         server.view.withdraw("streaming", self.MESSAGE)
         texts = ""
-        for _ in until(60.0):
+        for _ in until():
             answers: queue.Queue[Any] = queue.Queue()
             with client.InferenceServerClient(server.grpc_url) as connection:
                 connection.start_stream(lambda result, error, kept=answers: kept.put(error))
                 tensor = client.InferInput("MODE", [1], "BYTES")
                 tensor.set_data_from_numpy(np.array([b"pid"], dtype=object))
                 connection.async_stream_infer("streaming", [tensor])
-                texts = str(answers.get(timeout=30))
+                texts = str(answers.get(timeout=60))
                 connection.stop_stream()
             if self.MESSAGE in texts:
                 break
@@ -289,55 +285,60 @@ class TestWithdraw:
             server.view.withdraw("chain", self.MESSAGE)
 
 
-class TestRefresh:
-    def test_models_come_change_and_go(self, triton_server: Any, tmp_path: Path) -> None:
-        """Only when the owner says so, and each once."""
-        assert triton_server
-        repository = tmp_path / "models"
-        make_model(repository, "first")
-        with TritonServer(repository, view=True, confinement=SandboxPolicy()) as server:
-            assert server.refresh() == type(server.refresh())()
-            make_model(repository, "second")
-            assert server.refresh().added == ("second",)
-            wait_for(server, "second", lambda reply: reply.is_good)
-            first = stub_of(server, "first").pid
-            entry = repository / "second" / "1" / "model.py"
-            entry.write_text(MODEL.replace("return os.getpid()", "return 0"))
-            assert server.refresh().changed == ("second",)
-            wait_for(server, "second", lambda reply: reply.text == "0")
-            shutil.copytree(repository / "second" / "1", repository / "second" / "2")
-            assert server.refresh().changed == ("second",)
-            for _ in until(60.0):
-                if {row.version for row in server.models() if row.name == "second" and row.state == "READY"} == {"2"}:
-                    break
-            assert ask(server, "second").is_good
-            shutil.rmtree(repository / "second")
-            assert server.refresh().removed == ("second",)
-            for _ in until(60.0):
-                if not stubs_of(server, "second"):
-                    break
-            assert not stubs_of(server, "second")
-            assert stub_of(server, "first").pid == first
+@pytest.fixture(scope="module")
+def refreshed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model; others come and go."""
+    repository = tmp_path_factory.mktemp("refreshed") / "models"
+    make_model(repository, "first")
+    return repository
 
-    def test_what_is_refused_changes_nothing(self, triton_server: Any, tmp_path: Path) -> None:
+
+@pytest.fixture(scope="module")
+def refreshed(triton_server: Any, refreshed_folder: Path) -> TritonServer:
+    running: TritonServer = triton_server(refreshed_folder, view=True, confinement=SandboxPolicy())
+    return running
+
+
+class TestRefresh:
+    def test_models_come_change_and_go(self, refreshed: TritonServer, refreshed_folder: Path) -> None:
+        """Only when the owner says so, and each once."""
+        assert refreshed.refresh() == type(refreshed.refresh())()
+        make_model(refreshed_folder, "second")
+        assert refreshed.refresh().added == ("second",)
+        wait_for(refreshed, "second", lambda reply: reply.is_good)
+        first = stub_of(refreshed, "first").pid
+        entry = refreshed_folder / "second" / "1" / "model.py"
+        entry.write_text(MODEL.replace("return os.getpid()", "return 0"))
+        assert refreshed.refresh().changed == ("second",)
+        wait_for(refreshed, "second", lambda reply: reply.text == "0")
+        shutil.copytree(refreshed_folder / "second" / "1", refreshed_folder / "second" / "2")
+        assert refreshed.refresh().changed == ("second",)
+
+        def ready() -> set[str]:
+            return {row.version for row in refreshed.models() if row.name == "second" and row.state == "READY"}
+
+        wait_until(lambda: ready() == {"2"})
+        assert ask(refreshed, "second").is_good
+        shutil.rmtree(refreshed_folder / "second")
+        assert refreshed.refresh().removed == ("second",)
+        wait_until(lambda: not stubs_of(refreshed, "second"))
+        assert stub_of(refreshed, "first").pid == first
+
+    def test_what_is_refused_changes_nothing(self, refreshed: TritonServer, refreshed_folder: Path) -> None:
         """A file that would run in the server is refused; everything serves on."""
-        assert triton_server
-        repository = tmp_path / "models"
-        make_model(repository, "first")
-        with TritonServer(repository, view=True, confinement=SandboxPolicy()) as server:
-            make_model(repository, "second")
-            (repository / "second" / "triton_python_backend_stub").touch()
-            with pytest.raises(ServerStartError, match="would run in the launcher's place"):
-                server.refresh()
-            assert server.view.models == ("first",)
-            assert ask(server, "first").is_good
+        make_model(refreshed_folder, "third")
+        (refreshed_folder / "third" / "triton_python_backend_stub").touch()
+        with pytest.raises(ServerStartError, match="would run in the launcher's place"):
+            refreshed.refresh()
+        assert refreshed.view.models == ("first",)
+        assert ask(refreshed, "first").is_good
 
 
 class TestModelControl:
     def test_clients_cannot_load(self, server: TritonServer) -> None:
         """Triton refuses explicit loads and unloads while it polls."""
         for call in ("load", "unload"):
-            connection = http.client.HTTPConnection(server.http_url, timeout=30)
+            connection = http.client.HTTPConnection(server.http_url, timeout=60)
             connection.request("POST", f"/v2/repository/models/worker/{call}", "{}")
             answer = connection.getresponse()
             assert (answer.status, b"not allowed if polling is enabled" in answer.read()) == (503, True)
@@ -403,7 +404,7 @@ def test_no_region_is_left(triton_server: Any, tmp_path: Path) -> None:
     """After the end of a server whose models died and were reloaded, nothing of it is in ``/dev/shm``."""
     assert triton_server
     make_model(tmp_path / "models", "worker")
-    with TritonServer(tmp_path / "models", view=True, confinement=SandboxPolicy()) as server:
+    with TritonServer(tmp_path / "models", **VIEWED) as server:
         prefix = server.region_prefix
         dead = kill(server, "worker")
         server.view.reload("worker")

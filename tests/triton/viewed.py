@@ -101,19 +101,18 @@ def wait_for(
     model: str,
     is_it: Callable[[Reply], bool],
     *,
-    timeout_s: float = 60.0,
     patience_s: float = 60.0,
 ) -> Reply:
     """Ask until the answer is the wanted one; a request without an answer in ``patience_s`` is given up."""
     reply = None
-    for _ in until(timeout_s):
+    for _ in until():
         try:
             reply = ask(server, model, timeout_s=patience_s)
         except TimeoutError:
             continue
         if is_it(reply):
             return reply
-    raise AssertionError(f"{model} still answers {reply} after {timeout_s:g} s\n{server.log_text()[-3000:]}")
+    raise AssertionError(f"{model} still answers {reply}\n{server.log_text()[-3000:]}")
 
 
 def kill(server: TritonServer, model: str, *, number: signal.Signals = signal.SIGKILL) -> int:

@@ -315,7 +315,7 @@ print(json.dumps({
 def probe() -> dict[str, list[str]]:
     """Import the package in a fresh process and say what that changed there."""
     command = [sys.executable, "-c", IMPORT_PROBE]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert result.returncode == 0, result.stderr
     loaded: dict[str, list[str]] = json.loads(result.stdout)
     return loaded

@@ -50,7 +50,7 @@ class Machine:
             env={"PATH": str(self.bin), "HOME": str(self.home)},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=150,
             check=False,
         )
 

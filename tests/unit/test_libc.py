@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ HOLDS_THE_GIL = r"import re; re.match(r'(a+)+$', 'a' * 40 + 'b')"
 ARM = "import signal, time; from safe_triton import _libc; timer = _libc.timer_create(signal.SIGRTMIN + {n}); "
 
 
-def run(code: str, timeout_s: float = 20.0) -> tuple[int, str, float]:
+def run(code: str, timeout_s: float = 150.0) -> tuple[int, str, float]:
     """Run code in a child; its return code, output and duration in seconds."""
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -33,27 +34,27 @@ def test_timer_ends_a_process_that_holds_the_gil() -> None:
     """The default action of the signal ends code that never comes back to the interpreter."""
     code, output, took_s = run(ARM.format(n=3) + "timer.arm(0.3); " + HOLDS_THE_GIL)
     assert code == -(signal.SIGRTMIN + 3), output
-    assert took_s < 10
+    assert took_s < 120
 
 
 def test_python_thread_cannot_do_the_same() -> None:
     """Positive control: a watchdog in Python never runs while the GIL is held."""
-    watchdog = "import threading, time, os; threading.Thread(target=lambda: (time.sleep(0.3), os._exit(7)), daemon=True).start(); "
+    watchdog = "import re, threading, time, os; threading.Thread(target=lambda: (time.sleep(1), os._exit(7)), daemon=True).start(); "
     with pytest.raises(subprocess.TimeoutExpired):
-        run(watchdog + HOLDS_THE_GIL, timeout_s=2.0)
+        run(watchdog + HOLDS_THE_GIL, timeout_s=3.0)
 
 
 def test_rearming_keeps_the_process_alive() -> None:
     """arm() moves an armed timer; a process that keeps pushing it forward lives."""
-    loop = "[(timer.arm(0.5), time.sleep(0.1)) for _ in range(12)]; timer.disarm(); time.sleep(0.7); print('alive')"
+    loop = "[(timer.arm(1.5), time.sleep(0.2)) for _ in range(10)]; timer.delete(); print('alive')"
     code, output, took_s = run(ARM.format(n=2) + loop)
     assert (code, output) == (0, "alive\n")
-    assert took_s > 1.8
+    assert took_s > 2.0
 
 
 def test_deleted_timer_does_not_fire() -> None:
     """delete() removes an armed timer, twice is fine, arming it then is an error."""
-    rest = "timer.arm(0.2); timer.delete(); timer.delete(); time.sleep(0.5)\ntry: timer.arm(1)\nexcept ValueError as e: print(e)"
+    rest = "timer.arm(0.5); timer.delete(); timer.delete(); time.sleep(0.7)\ntry: timer.arm(1)\nexcept ValueError as e: print(e)"
     code, output, _ = run(ARM.format(n=2) + rest)
     assert (code, output) == (0, "the timer was deleted\n")
 
@@ -65,12 +66,14 @@ def test_timer_reaches_a_python_handler() -> None:
     before = signal.signal(number, lambda got, frame: seen.append(got))
     timer = _libc.timer_create(number)
     try:
-        timer.arm(0.05)
-        time.sleep(0.2)
-        assert seen == [number]
-        timer.arm(1e-12)  # less than a nanosecond counts as one, it does not disarm
-        time.sleep(0.05)
-        assert seen == [number, number]
+        for times, after_s in enumerate((0.05, 1e-12), start=1):  # less than a nanosecond counts as one
+            timer.arm(after_s)
+            until_s = time.monotonic() + 60
+            while len(seen) < times:
+                assert time.monotonic() < until_s
+                time.sleep(0.01)
+            time.sleep(0.05)
+            assert seen == [number] * times
     finally:
         timer.delete()
         signal.signal(number, before)
@@ -95,7 +98,7 @@ def test_timer_refuses_unknown_signals() -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> int:
+def root(tmp_path: Path) -> Iterator[int]:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "file").write_text("inside")
     (tmp_path / "in" / "out").symlink_to(tmp_path / "secret")
@@ -104,8 +107,10 @@ def root(tmp_path: Path) -> int:
     try:
         os.close(_libc.openat2(descriptor, ".", os.O_RDONLY | os.O_DIRECTORY))
     except OSError as error:
+        os.close(descriptor)
         pytest.skip(f"lacks openat2: {error}")
-    return descriptor
+    yield descriptor
+    os.close(descriptor)
 
 
 def test_openat2_opens(root: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from safe_triton.audit.finding import Finding, Level
-from safe_triton.audit.repository.versions import version_number
+from safe_triton.audit.repository.facts import version_number
 
 CONFIG = "config.pbtxt"
 MAX_DEPTH = 64
@@ -121,11 +121,15 @@ def discover(paths: Sequence[str | Path]) -> Inventory:
         Reading any file.
     """
     walk = _Walk()
-    for path in dict.fromkeys(str(path) for path in paths):
-        walk.start(path)
-    for repository in walk.inventory.repositories:
-        repository.models.sort(key=lambda model: model.shown)
-    return walk.inventory
+    for path in paths:
+        walk.start(str(path))
+    # What was given twice, as a folder and a part of it may be, counts once: where it was listed as a whole.
+    inventory = walk.inventory
+    inventory.loose = list({entry.shown: entry for entry in inventory.loose}.values())
+    for repository in inventory.repositories:
+        ordered = sorted(repository.models, key=lambda model: (model.shown, model.is_complete))
+        repository.models = list({(each.shown, each.config and each.config.shown): each for each in ordered}.values())
+    return inventory
 
 
 def _shown(path: str) -> str:
@@ -249,12 +253,10 @@ class _Walk:
                 self._linked_model(path, shown, entry)
                 continue
             if entry.is_dir():
-                if name in SKIPPED:
-                    continue
-                below = self._list(entry.path, place)
-                if _is_model(below, entry.path):
+                below = self._list(entry.path, place, quiet=name in SKIPPED)
+                if _is_model(below, entry.path):  # whatever it is called: the server serves it
                     self._add_model(self._repository(path, shown), entry.path, place, name, depth, below)
-                else:
+                elif name not in SKIPPED:
                     self._folder(entry.path, place, below, depth + 1)
             else:
                 self.inventory.loose.append(Entry(entry.path, place, self._size(entry)))
@@ -377,11 +379,10 @@ class _Walk:
         if self._special(shown, status.st_mode):
             return False
         if stat.S_ISDIR(status.st_mode):
-            if _is_below(os.path.realpath(os.path.dirname(entry.path)), target) or (
-                (status.st_dev, status.st_ino) in self._seen
-            ):
-                if _is_below(os.path.realpath(os.path.dirname(entry.path)), target):
-                    self._note("symlink-escape", shown, "the link leads to a folder above itself: a circle")
+            if _is_below(os.path.realpath(os.path.dirname(entry.path)), target):
+                self._note("symlink-escape", shown, "the link leads to a folder above itself: a circle")
+                return False
+            if (status.st_dev, status.st_ino) in self._seen:
                 return False
             self._seen.add((status.st_dev, status.st_ino))
         return True

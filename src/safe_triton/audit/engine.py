@@ -6,7 +6,6 @@ import datetime as dt
 import os
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +21,13 @@ from safe_triton.audit.reading import UnreadableError, read_bounded
 from safe_triton.audit.repository.facts import ModelFacts
 from safe_triton.audit.rules.table import ALL, level_of
 from safe_triton.audit.suppress import Suppression, apply_suppressions
-from safe_triton.audit.work import LIKE_A_CONFIG, Result, Task, collect
+from safe_triton.audit.work import LIKE_A_CONFIG, POLICY_FILE, Result, Task, collect
+from safe_triton.audit.work import run as run_one
 
 if TYPE_CHECKING:
     from safe_triton.policyfile import OperatorPolicy
 
 FILES_PER_TASK = 64
-POLICY_FILE = "safe-triton.toml"
 _RELEASE = re.compile(rb"tritonserver[\w./-]{0,40}:(\d\d)\.(\d\d)\b")
 _LIKE_PYTHON = re.compile(r"(?m)^(?:import \w|from [\w.]+ import |class \w+|def \w+\()")
 
@@ -44,6 +43,7 @@ class Report:
         models: how many were looked at.
         files: how many were looked at, those of models included.
         fail_on: the level from which on the check fails.
+        known: how many findings a baseline took out.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -83,6 +83,7 @@ def check_paths(
     jobs: int = 0,
     today: dt.date | None = None,
     stdin: bytes | None = None,
+    heeds_comments: bool = True,
 ) -> Report:
     """Check repositories, models, deployments and files; nothing of them is executed.
 
@@ -96,6 +97,8 @@ def check_paths(
         jobs: processes at the same time; 0 for as many as there are processors.
         today: for expiry dates; the current day when left out.
         stdin: one more file without a name, which is shown as ``-``.
+        heeds_comments: whether a comment in what is checked can accept a finding there; ``False`` where its author is
+            not trusted, so that only the policy can.
     Returns:
         The report; findings of broken, unreadable and oversized files are part of it.
     Raises:
@@ -106,7 +109,7 @@ def check_paths(
         inventory = discover(paths)
         if stdin is not None:
             _add_stdin(inventory, stdin, Path(folder))
-        return _check(inventory, policy, (select, ignore), fail_on, jobs, today)
+        return _check(inventory, policy, (select, ignore), fail_on, jobs, today, heeds_comments)
 
 
 def _add_stdin(inventory: Inventory, data: bytes, folder: Path) -> None:
@@ -135,12 +138,13 @@ def _check(
     fail_on: Level,
     jobs: int,
     today: dt.date | None,
+    heeds_comments: bool,
 ) -> Report:
     run = _Run(findings=list(inventory.findings))
     tasks = _tasks(inventory)
     for task, result in zip(tasks, run_tasks(tasks, jobs), strict=True):
         run.findings += result.findings
-        run.suppressions += result.suppressions
+        run.suppressions += result.suppressions if heeds_comments else []
         if result.facts is not None and task.model is not None:
             run.facts[id(task.model)] = result.facts
     graphs = [_graph(repository, run, inventory) for repository in inventory.repositories]
@@ -240,11 +244,9 @@ def _neighbours(repository: Repository, facts: Sequence[ModelFacts]) -> dict[str
     """Facts of the models beside those that are checked, where one of these is interested."""
     if not repository.neighbours or not any(each.steps or each.calls for each in facts):
         return {}
-    from safe_triton.audit.work import run as run_task
-
     found = {}
     for model in repository.neighbours:
-        result = run_task(Task(model=model, repository=repository.path))
+        result = run_one(Task(model=model, repository=repository.path))
         if result.facts is not None:
             found[model.name] = result.facts
     return found
@@ -278,11 +280,11 @@ def _report(
 ) -> Report:
     select, ignore = choice
     suppressions = [*run.suppressions, *_policy_suppressions(policy)]
-    chosen = [each for each in _unique(run.findings) if is_chosen(each.rule, select, ignore)]
     today = today or dt.date.today()  # noqa: DTZ011  # an expiry date is the reader's day
     codes = {rule.name: rule.code for rule in ALL.values()}
-    kept, accepted = apply_suppressions(chosen, suppressions, codes, today)
-    kept = [each for each in kept if is_chosen(each.rule, select, ignore)]
+    # Each finding once: two models may import the same file. Chosen afterwards: what accepts an ignored rule is used.
+    kept, accepted = apply_suppressions(dict.fromkeys(run.findings), suppressions, codes, today)
+    kept, accepted = ([each for each in part if is_chosen(each.rule, select, ignore)] for part in (kept, accepted))
     return Report(
         findings=tuple(sorted(kept, key=lambda each: (each.path, each.line, each.column, each.rule))),
         suppressed=tuple(accepted),
@@ -291,12 +293,6 @@ def _report(
         files=inventory.count,
         fail_on=fail_on,
     )
-
-
-def _unique(findings: Sequence[Finding]) -> list[Finding]:
-    """Each finding once: two models may import the same file."""
-    counts = Counter(findings)
-    return list(counts)
 
 
 def _policy_suppressions(policy: OperatorPolicy | None) -> list[Suppression]:

@@ -17,6 +17,7 @@ from safe_triton.audit.suppress import MARKER, Suppression, read_suppressions
 if TYPE_CHECKING:
     from safe_triton.audit.pbtxt.parse import Config
 
+POLICY_FILE = "safe-triton.toml"
 DETECT_CHARS = 64 << 10
 HEAD_BYTES = 4096
 """Enough to tell what a file is, and to see that it is text."""
@@ -193,10 +194,10 @@ def _python(task: Task, model: ModelFolder, config: Config | None, result: Resul
 
 def _is_entry(entry: Entry, model: ModelFolder, file_name: str) -> bool:
     below = os.path.relpath(entry.shown, model.shown).split(os.sep)
-    name = below[-1]
-    if len(below) <= 2 and (name == "model.py" or (file_name and name == file_name)):
+    if below[-1] == "model.py" and len(below) <= 3:
         return True
-    return name == "model.py" and len(below) <= 3
+    named = os.path.normpath(file_name).split(os.sep)
+    return bool(file_name) and named in (below, below[1:])
 
 
 def _check_python(
@@ -311,7 +312,7 @@ def _deployment(entry: Entry, name: str, text: str, result: Result) -> bool:
     """Check a compose file, Kubernetes manifest, Dockerfile, shell script or command line; tell whether it is one."""
     from safe_triton.audit import deployment
 
-    if name == "safe-triton.toml":
+    if name == POLICY_FILE:
         result.findings += _policy(entry)
         return True
     kind = deployment.detect(name, text[:DETECT_CHARS])

@@ -27,12 +27,13 @@ from safe_triton.cli import (
     serve,
     status,
 )
-from safe_triton.cli.formats import Format, FormatOption, print_json, refuse
+from safe_triton.cli.formats import Commands, Format, FormatOption, print_json, refuse
 from safe_triton.errors import ServerError
 from safe_triton.policy.defaults import TABLES
 from safe_triton.server import locate as locate_server
 
 app = typer.Typer(
+    cls=Commands,
     help="Run NVIDIA Triton's Python-backend models safely.",
     no_args_is_help=True,
     add_completion=False,

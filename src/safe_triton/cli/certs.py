@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safe_triton.cli.formats import Format, FormatOption, print_json, refuse
-from safe_triton.cli.private_files import FileThereError, write_files
+from safe_triton.cli.formats import Format, FormatOption, print_json, refusals, refuse
+from safe_triton.cli.private_files import write_files
 from safe_triton.policy.toml_text import toml_key, toml_value
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ MOST_DAYS = 825
 """What clients accept at most of a server's certificate."""
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
-
 
 certs = typer.Typer(help="Make certificates for the gateway.", no_args_is_help=True)
 
@@ -36,6 +35,7 @@ def _group() -> None:
 
 
 @certs.command()
+@refusals()
 def dev(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where they go; made if it is missing.")],
     host: Annotated[
@@ -67,10 +67,8 @@ def dev(
         write_files(folder, made.files, public=(".crt",), force=force)
     except ModuleNotFoundError:
         refuse("needs cryptography: python -m pip install 'safe-triton[gateway]'")
-    except (FileThereError, ValueError) as error:
+    except ValueError as error:
         refuse(str(error))
-    except OSError as error:
-        refuse(f"{error.filename or folder}: {error.strerror}")
     place = folder.absolute()
     if output is Format.JSON:
         files = {name: str(place / name) for name in made.files}

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safe_triton.cli.formats import refuse
-from safe_triton.errors import SafeTritonError
+from safe_triton.cli.formats import refusals, refuse
 
 if TYPE_CHECKING:
     from safe_triton.audit import Report
@@ -45,6 +44,7 @@ def register(app: typer.Typer) -> None:
     app.command("check")(check)
 
 
+@refusals()
 def check(
     paths: Annotated[
         list[str],
@@ -83,25 +83,22 @@ def check(
 
     Exit status: 0 without findings at --fail-on or above, 1 with such findings, 2 when a path could not be looked at.
     """
-    try:
-        _check_table()
-        report = _look(paths, policy, fail_on, select or [], ignore or [], jobs)
-        if fix:
-            from safe_triton.cli.check_fix import repair
+    _check_table()
+    report = _look(paths, policy, fail_on, select or [], ignore or [], jobs)
+    if fix:
+        from safe_triton.cli.check_fix import repair
 
-            if repair(report, ask=not yes):
-                report = _look(paths, policy, fail_on, select or [], ignore or [], jobs)
-        if write_baseline is not None:
-            from safe_triton.audit.report.document import baseline as text_of
+        if repair(report, ask=not yes):
+            report = _look(paths, policy, fail_on, select or [], ignore or [], jobs)
+    if write_baseline is not None:
+        from safe_triton.audit.report.document import baseline as text_of
 
-            write_baseline.write_text(text_of(report), encoding="utf-8")
-            typer.echo(f"safe-triton: {len(report.findings)} findings written to {write_baseline}", err=True)
-            return
-        if baseline is not None:
-            report = _without(report, baseline)
-        _write(report, output, to)
-    except (OSError, SafeTritonError, UnicodeError) as error:
-        refuse(_said(error))
+        write_baseline.write_text(text_of(report), encoding="utf-8")
+        typer.echo(f"safe-triton: {len(report.findings)} findings written to {write_baseline}", err=True)
+        return
+    if baseline is not None:
+        report = _without(report, baseline)
+    _write(report, output, to)
     if report.has_failed:
         raise typer.Exit(FAILED)
 
@@ -114,14 +111,6 @@ def _check_table() -> None:
         cve_table()
 
 
-def _said(error: Exception) -> str:
-    if isinstance(error, SafeTritonError):
-        return error.message
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
-
-
 def _look(
     paths: list[str], policy: Path | None, fail_on: FailOn | None, select: list[str], ignore: list[str], jobs: int
 ) -> Report:
@@ -130,7 +119,7 @@ def _look(
 
     wrong = unknown_words([*select, *ignore])
     if wrong:
-        raise typer.BadParameter(f"there is no rule {wrong[0]!r}; safe-triton rules lists them")
+        refuse(f"there is no rule {wrong[0]!r}; safe-triton rules lists them")
     operator = None
     level = fail_on.value if fail_on else "warning"
     if policy is not None:
@@ -144,7 +133,7 @@ def _look(
     if "-" in paths:
         data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
         if len(data) > MAX_STDIN_BYTES:
-            raise OSError(f"standard input has more than {MAX_STDIN_BYTES:,} bytes")
+            refuse(f"standard input has more than {MAX_STDIN_BYTES:,} bytes")
     report = check_paths(
         [path for path in paths if path != "-"],
         stdin=data,
@@ -155,7 +144,7 @@ def _look(
         jobs=jobs,
     )
     if not report.files and not report.models and not report.findings:
-        raise OSError(f"nothing to check in {', '.join(paths)}")
+        refuse(f"nothing to check in {', '.join(paths)}")
     return report
 
 
@@ -164,8 +153,8 @@ def _without(report: Report, baseline: Path) -> Report:
 
     try:
         return apply_baseline(report, baseline.read_text(encoding="utf-8"))
-    except BaselineError as error:
-        raise OSError(f"{baseline}: {error}") from None
+    except (BaselineError, UnicodeDecodeError) as error:
+        refuse(f"{baseline}: {error}")
 
 
 def _write(report: Report, output: ReportFormat, to: Path | None) -> None:

@@ -12,11 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from safe_triton.cli.formats import Format, FormatOption, print_json
+from safe_triton.cli.formats import CANNOT, Format, FormatOption, print_json, refuse
 from safe_triton.cli.reasons import REASONS, nearest
 from safe_triton.cli.rules import describe, example_text, plain
-
-UNKNOWN = 2
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +37,7 @@ def explain(
     Exit status: 0, or 2 when there is no such reason or rule; the nearest ones are named then.
     """
     if all_ == (reason is not None):
-        raise typer.BadParameter("give one reason, or --list")
+        refuse("give one reason, or --list")
     if reason is None:
         _list(output)
         return
@@ -51,10 +49,9 @@ def explain(
         near = nearest(slug) if "." in slug else _nearest_rules(slug) or nearest(slug)
         if output is Format.JSON:
             print_json({"error": f"no reason {slug}", "nearest": near})
-        else:
-            hint = f"; nearest: {', '.join(near)}" if near else "; safe-triton explain --list shows all"
-            typer.echo(f"safe-triton: no reason {slug!r}{hint}", err=True)
-        raise typer.Exit(UNKNOWN)
+            raise typer.Exit(CANNOT)
+        hint = f"; nearest: {', '.join(near)}" if near else "; safe-triton explain --list shows all"
+        refuse(f"no reason {slug!r}{hint}")
     if output is Format.JSON:
         print_json(dataclasses.asdict(row))
         return

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from safe_triton.errors import SafeTritonError
 
 CANNOT = 2
 """Exit status of a command that could not do its work."""
+
+UsageError: Any = typer.BadParameter.__base__
+"""What all mistakes of a command line have in common, wherever this release of typer keeps its parser."""
 
 
 class Format(str, enum.Enum):
@@ -49,3 +53,29 @@ def refusals(status: int = CANNOT) -> Iterator[None]:
         if error.filename is None:
             raise
         refuse(f"{error.filename}: {error.strerror}", status)
+
+
+class Commands(TyperGroup):
+    """All commands: a mistake of the command line ends like every other one, in one line."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """Read the options in front of the command's name."""
+        with _mistakes():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the command's own options and arguments, and run it."""
+        with _mistakes():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _mistakes() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # prints the help
+            raise
+        message = " ".join(error.format_message().split()).removesuffix(".")
+        where = error.ctx.command_path if error.ctx is not None else "safe-triton"
+        refuse(f"{message[:1].lower()}{message[1:]}; see '{where} --help'")

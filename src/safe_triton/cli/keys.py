@@ -11,14 +11,13 @@ from typing import Annotated
 
 import typer
 
-from safe_triton.cli.formats import Format, FormatOption, print_json, refuse
-from safe_triton.cli.private_files import FileThereError, write_files
+from safe_triton.cli.formats import Format, FormatOption, print_json, refusals, refuse
+from safe_triton.cli.private_files import write_files
 from safe_triton.policy.toml_text import toml_key, toml_value
 
 KEY_BYTES = 32
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-
 
 keys = typer.Typer(help="Make API keys for the gateway.", no_args_is_help=True)
 
@@ -34,6 +33,7 @@ def _group() -> None:
 
 
 @keys.command()
+@refusals()
 def new(
     identity: Annotated[str, typer.Argument(metavar="IDENTITY", help="Who will show it.")],
     folder: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")] = Path(),
@@ -48,12 +48,7 @@ def new(
         refuse(f"{identity!r} cannot be an identity: letters, digits, '.', '-' and '_', at most 64")
     key = secrets.token_urlsafe(KEY_BYTES)
     names = f"{identity}.key", f"{identity}.digest"
-    try:
-        write_files(folder, dict(zip(names, (f"{key}\n", f"{digest(key)}\n"), strict=True)), force=force)
-    except FileThereError as error:
-        refuse(str(error))
-    except OSError as error:
-        refuse(f"{error.filename or folder}: {error.strerror}")
+    write_files(folder, dict(zip(names, (f"{key}\n", f"{digest(key)}\n"), strict=True)), force=force)
     key_file, digest_file = (str(folder.absolute() / name) for name in names)
     table = toml_key("gateway", "identities", identity)
     lines = f'[{table}]\nroles = ["developer"]\napi_key_file = {toml_value(digest_file)}\n'

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safe_triton.cli.formats import Format, FormatOption, print_json
+from safe_triton.cli.formats import CANNOT, Format, FormatOption, print_json, refusals, refuse
 from safe_triton.errors import LockError
 
 if TYPE_CHECKING:
     from safe_triton.audit.lock import LockProblem
 
 DIFFERENT = 1
-CANNOT_LOOK = 2
 PASSWORD_VARIABLE = "SAFE_TRITON_KEY_PASSWORD"  # noqa: S105  # the variable's name
 
 Repository = Annotated[Path, typer.Argument(metavar="REPOSITORY", help="Folder of models.")]
@@ -28,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command("verify")(verify)
 
 
+@refusals()
 def lock(
     repository: Repository,
     output: Annotated[
@@ -52,20 +52,17 @@ def lock(
     from safe_triton.audit.lock import lock_path, signature_path, write_lock
 
     target = output or lock_path(repository)
-    try:
-        if sign_key is None and (certificate is not None or chain):
-            raise LockError("--certificate and --chain need --sign-key", reason="lock.signing")
-        written = write_lock(repository, target)
-        if sign_key is None:
-            # An old signature would be of another lock.
-            signature_path(target).unlink(missing_ok=True)
-        else:
-            from safe_triton.audit.signing import sign_lock
+    if sign_key is None and (certificate is not None or chain):
+        refuse("--certificate and --chain need --sign-key")
+    written = write_lock(repository, target)
+    if sign_key is None:
+        # An old signature would be of another lock.
+        signature_path(target).unlink(missing_ok=True)
+    else:
+        from safe_triton.audit.signing import sign_lock
 
-            password = os.environ.get(PASSWORD_VARIABLE)
-            sign_lock(target, private_key=sign_key, password=password, certificate=certificate, chain=chain or ())
-    except LockError as error:
-        _refuse(error, Format.TEXT)
+        password = os.environ.get(PASSWORD_VARIABLE)
+        sign_lock(target, private_key=sign_key, password=password, certificate=certificate, chain=chain or ())
     signed = f", signed in {signature_path(target).name}" if sign_key is not None else ""
     typer.echo(f"{target}: {len(written.entries)} entries{signed}")
 
@@ -98,7 +95,11 @@ def verify(
             data = check_signature(path, public_key=public_key, trust=trust or ())
         problems = verify_lock(repository, path, data=data)
     except LockError as error:
-        _refuse(error, output)
+        status = DIFFERENT if error.reason == "lock.signature" else CANNOT
+        if output is Format.JSON:
+            print_json({"schema": 1, "error": error.message, "reason": error.reason})
+            raise typer.Exit(status) from None
+        refuse(error.message, status)
     if output is Format.JSON:
         plain = [dataclasses.asdict(problem) for problem in problems]
         print_json({"schema": 1, "lock": str(path), "signature_checked": is_signed, "problems": plain})
@@ -117,11 +118,3 @@ def _print(problems: list[LockProblem]) -> None:
         path = problem.path.encode("unicode_escape", "surrogateescape").decode("ascii", "replace")
         message = problem.message.encode("unicode_escape", "surrogateescape").decode("ascii", "replace")
         typer.echo(f"{problem.change:<8} {path}: {message}")
-
-
-def _refuse(error: LockError, output: Format) -> NoReturn:
-    if output is Format.JSON:
-        print_json({"schema": 1, "error": error.message, "reason": error.reason})
-    else:
-        typer.echo(f"safe-triton: {error.message}", err=True)
-    raise typer.Exit(DIFFERENT if error.reason == "lock.signature" else CANNOT_LOOK)

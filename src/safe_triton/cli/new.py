@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from safe_triton.cli.formats import refuse
+from safe_triton.cli.formats import refusals, refuse
 from safe_triton.policy.toml_text import toml_value
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -43,6 +43,7 @@ CALLS = {Form.BLS: ("scale",), Form.PIPELINE: ("scale", "sum")}
 """Ends of the names of the models that a form calls."""
 
 
+@refusals()
 def new(
     name: Annotated[str, typer.Argument(help="Name of the model.")],
     form: Annotated[Form, typer.Option(help="What the model is.")] = Form.INFER,
@@ -58,20 +59,15 @@ def new(
     policy = into / POLICY
     try:
         before = policy.read_text(encoding="utf-8") if policy.exists() else "schema = 1\n"
-    except OSError as error:
-        refuse(f"{policy}: {error.strerror}")
     except UnicodeDecodeError:
         refuse(f"{policy}: not UTF-8")
     there = [path for path in made if (into / path).exists()]
     if there or f"[models.{name}." in before:
         refuse(f"{into / there[0] if there else policy} is there already")
-    try:
-        for path, text in made.items():
-            (into / path).parent.mkdir(parents=True, exist_ok=True)
-            (into / path).write_text(text, encoding="utf-8")
-        policy.write_text(f"{before}\n{policy_of(name, form)}", encoding="utf-8")
-    except OSError as error:
-        refuse(f"{error.filename}: {error.strerror}")
+    for path, text in made.items():
+        (into / path).parent.mkdir(parents=True, exist_ok=True)
+        (into / path).write_text(text, encoding="utf-8")
+    policy.write_text(f"{before}\n{policy_of(name, form)}", encoding="utf-8")
     for path in (*made, POLICY):
         typer.echo(f"wrote {into / path}")
     repository = into / "model_repository"

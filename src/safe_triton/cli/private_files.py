@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from errno import EEXIST
 from pathlib import Path
 
 PRIVATE, PUBLIC = 0o600, 0o644
-
-
-class FileThereError(Exception):
-    """A file that would be written over."""
 
 
 def write_files(folder: Path, files: Mapping[str, str], *, public: tuple[str, ...] = (), force: bool = False) -> None:
@@ -24,12 +21,12 @@ def write_files(folder: Path, files: Mapping[str, str], *, public: tuple[str, ..
         force: put them in the place of those that are there, each by one move.
 
     Raises:
-        FileThereError: one is there already; nothing was written.
+        FileExistsError: one is there already; nothing was written.
         OSError: what the system answered.
     """
     there = [name for name in files if os.path.lexists(folder / name)]
     if there and not force:
-        raise FileThereError(f"{folder / there[0]} is there already; --force makes all of them anew")
+        raise FileExistsError(EEXIST, "is there already; --force makes all of them anew", str(folder / there[0]))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, text in files.items():
         made = folder / f".{name}.{secrets.token_hex(4)}"

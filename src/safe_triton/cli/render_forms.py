@@ -43,11 +43,10 @@ def compose(
     """Write a Docker Compose project: Triton on a network without a way out, the gateway in front of it."""
     from safe_triton.deploy import render_compose
 
-    with refusals():
-        deployment = _deployment(repository, policy, image)
-        models = os.path.relpath(repository.expanduser().resolve(), output.expanduser().resolve())
-        files = render_compose(deployment, models)
-        _write(output, "compose", files, deployment.container_notes, shown, force=force)
+    deployment = _deployment(repository, policy, image)
+    models = os.path.relpath(repository.expanduser().resolve(), output.expanduser().resolve())
+    files = render_compose(deployment, models)
+    _write(output, "compose", files, deployment.container_notes, shown, force=force)
 
 
 def kubernetes(
@@ -61,9 +60,8 @@ def kubernetes(
     """Write manifests for Kubernetes, under Pod Security "restricted", for kubectl apply --kustomize."""
     from safe_triton.deploy import render_kubernetes
 
-    with refusals():
-        deployment = _deployment(repository, policy, image)
-        _write(output, "kubernetes", render_kubernetes(deployment), deployment.container_notes, shown, force=force)
+    deployment = _deployment(repository, policy, image)
+    _write(output, "kubernetes", render_kubernetes(deployment), deployment.container_notes, shown, force=force)
 
 
 def kserve(
@@ -77,9 +75,8 @@ def kserve(
     """Write a runtime and a service of KServe, with the same hardening."""
     from safe_triton.deploy import render_kserve
 
-    with refusals():
-        deployment = _deployment(repository, policy, image)
-        _write(output, "kserve", render_kserve(deployment), deployment.container_notes, shown, force=force)
+    deployment = _deployment(repository, policy, image)
+    _write(output, "kserve", render_kserve(deployment), deployment.container_notes, shown, force=force)
 
 
 def systemd(
@@ -98,18 +95,17 @@ def systemd(
     """
     from safe_triton.deploy import render_systemd
 
-    with refusals():
-        if policy is None:
-            raise DeployError("a service needs a policy's file: give --policy", reason="deploy.policy")
-        deployment = _deployment(repository, policy, "")
-        files = render_systemd(
-            deployment,
-            program=os.path.abspath(program or Path(sys.executable).with_name("safe-triton")),
-            models=str(repository.expanduser().resolve()),
-            policy=str(policy.expanduser().resolve()),
-            interpreter="" if program else os.path.realpath(sys.executable),
-        )
-        _write(output, "systemd", files, deployment.notes, shown, force=force)
+    if policy is None:
+        raise DeployError("a service needs a policy's file: give --policy", reason="deploy.policy")
+    deployment = _deployment(repository, policy, "")
+    files = render_systemd(
+        deployment,
+        program=os.path.abspath(program or Path(sys.executable).with_name("safe-triton")),
+        models=str(repository.expanduser().resolve()),
+        policy=str(policy.expanduser().resolve()),
+        interpreter="" if program else os.path.realpath(sys.executable),
+    )
+    _write(output, "systemd", files, deployment.notes, shown, force=force)
 
 
 def envoy(
@@ -129,12 +125,11 @@ def envoy(
     from safe_triton.deploy import render_envoy
     from safe_triton.gateway import read_keys
 
-    with refusals():
-        deployment = _deployment(repository, policy, "")
-        place = folder or str(output.expanduser().resolve())
-        keys = {} if deployment.policy.gateway is None else read_keys(deployment.policy)
-        files = render_envoy(deployment, folder=place, keys=keys)
-        _write(output, "envoy", files, (), shown, force=force, is_secret=True)
+    deployment = _deployment(repository, policy, "")
+    place = folder or str(output.expanduser().resolve())
+    keys = {} if deployment.policy.gateway is None else read_keys(deployment.policy)
+    files = render_envoy(deployment, folder=place, keys=keys)
+    _write(output, "envoy", files, (), shown, force=force, is_secret=True)
 
 
 def image(
@@ -151,10 +146,9 @@ def image(
     """Write a Dockerfile for what the other forms run: NVIDIA's server with safe-triton, no root."""
     from safe_triton.deploy import render_image
 
-    with refusals():
-        deployment = _deployment(repository, policy, "")
-        files = render_image(deployment, base, "" if requirements is None else _text_of(requirements))
-        _write(output, "image", files, (), shown, force=force)
+    deployment = _deployment(repository, policy, "")
+    files = render_image(deployment, base, "" if requirements is None else _text_of(requirements))
+    _write(output, "image", files, (), shown, force=force)
 
 
 FORMS = (compose, kubernetes, kserve, systemd, envoy, image)
@@ -163,7 +157,7 @@ FORMS = (compose, kubernetes, kserve, systemd, envoy, image)
 def register(renders: typer.Typer) -> None:
     """Add the commands to ``safe-triton render``."""
     for form in FORMS:
-        renders.command()(form)
+        renders.command()(refusals()(form))
 
 
 def _deployment(repository: Path, policy: Path | None, image: str) -> Deployment:

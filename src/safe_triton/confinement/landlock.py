@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from safe_triton import _libc
 from safe_triton.confinement import landlock_abi as rights
 from safe_triton.confinement.grants import Grant
-from safe_triton.confinement.syscall_numbers import number_of
+from safe_triton.confinement.syscall_numbers import number_here
 
 _GET_VERSION = 1 << 0
 _GET_ERRATA = 1 << 1
@@ -120,7 +120,7 @@ def open_ruleset(plan: LandlockPlan) -> int:
 
 def restrict_call(ruleset: int, flags: int) -> tuple[int, ...]:
     """Return the system call, number first, that restricts the thread that makes it."""
-    return (_number("landlock_restrict_self"), ruleset, flags)
+    return (number_here("landlock_restrict_self"), ruleset, flags)
 
 
 def restrict(ruleset: int, flags: int) -> None:
@@ -151,11 +151,5 @@ def _add_path(ruleset: int, grant: Grant) -> None:
         os.close(descriptor)
 
 
-def _number(name: str) -> int:
-    number = number_of(name, os.uname().machine)
-    assert number is not None, name  # noqa: S101 - these calls have one number everywhere
-    return number
-
-
 def _call(name: str, *arguments: int | bytes) -> int:
-    return _libc.syscall(_number(name), *arguments)
+    return _libc.syscall(number_here(name), *arguments)

@@ -6,7 +6,7 @@ import os
 import struct
 
 from safe_triton import _libc
-from safe_triton.confinement.syscall_numbers import number_of
+from safe_triton.confinement.syscall_numbers import number_here
 from safe_triton.confinement.threads import Call
 
 # include/uapi/linux/prctl.h
@@ -30,8 +30,8 @@ def drop_calls() -> tuple[Call, ...]:
     With no_new_privs even a program that root executes gets none back.
     """
     return (
-        Call("no_new_privs", (_number("prctl"), _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)),
-        Call("capset", (_number("capset"), _libc.address_of(_HEADER), _libc.address_of(_NO_CAPABILITIES))),
+        Call("no_new_privs", (number_here("prctl"), _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)),
+        Call("capset", (number_here("capset"), _libc.address_of(_HEADER), _libc.address_of(_NO_CAPABILITIES))),
     )
 
 
@@ -40,10 +40,10 @@ def check_calls(*, has_filter: bool) -> tuple[Call, ...]:
 
     Asked on the thread itself: a process that is confined already cannot read ``/proc/self/task/*/status``.
     """
-    filtered = (Call("the seccomp filter", (_number("prctl"), _PR_GET_SECCOMP), _FILTERED),) if has_filter else ()
-    found = (_number("capget"), _libc.address_of(_HEADER), _libc.address_of(_FOUND_CAPABILITIES))
+    filtered = (Call("the seccomp filter", (number_here("prctl"), _PR_GET_SECCOMP), _FILTERED),) if has_filter else ()
+    found = (number_here("capget"), _libc.address_of(_HEADER), _libc.address_of(_FOUND_CAPABILITIES))
     return (
-        Call("no_new_privs", (_number("prctl"), _PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1),
+        Call("no_new_privs", (number_here("prctl"), _PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1),
         Call("no capabilities", found, is_right=lambda: not any(_FOUND_CAPABILITIES)),
         *filtered,
     )
@@ -56,10 +56,4 @@ def set_umask() -> None:
 
 def set_undumpable() -> None:
     """No core files, and no other process of this user may read this one's memory; ``execve`` resets it."""
-    _libc.syscall(_number("prctl"), _PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
-def _number(name: str) -> int:
-    number = number_of(name, os.uname().machine)
-    assert number is not None, name  # noqa: S101 - these calls exist on both machines
-    return number
+    _libc.syscall(number_here("prctl"), _PR_SET_DUMPABLE, 0, 0, 0, 0)

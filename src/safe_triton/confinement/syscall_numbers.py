@@ -6,6 +6,8 @@ Source:
 
 from __future__ import annotations
 
+import os
+
 NEWEST = 450
 """Numbers above this one were unknown when the table was made; they are answered as a kernel without them would."""
 
@@ -382,3 +384,10 @@ def number_of(name: str, machine: str) -> int | None:
     """Return a call's number on one of :data:`MACHINES`, or ``None`` where it has none."""
     number = NUMBERS[name][MACHINES.index(machine)]
     return None if number < 0 else number
+
+
+def number_here(name: str) -> int:
+    """Return the number, on this machine, of a call that all of :data:`MACHINES` have."""
+    number = number_of(name, os.uname().machine)
+    assert number is not None, name  # noqa: S101 - a name that this package writes
+    return number

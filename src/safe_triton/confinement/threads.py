@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safe_triton import _libc
-from safe_triton.confinement.syscall_numbers import number_of
+from safe_triton.confinement.syscall_numbers import number_here
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -107,17 +107,17 @@ class AllThreads:
         self._code[: len(code)] = code
         self._code[_RESTORER_OFFSET : _RESTORER_OFFSET + len(restorer)] = restorer
         address = _libc.address_of(self._code)
-        _libc.syscall(_number("mprotect"), address, _PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
+        _libc.syscall(number_here("mprotect"), address, _PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
         flags = _SA_RESTART | _SA_ONSTACK | (_SA_RESTORER if restorer else 0)
         # struct kernel_sigaction: handler, flags, restorer, mask
         action = struct.pack("=QQQQ", address, flags, address + _RESTORER_OFFSET if restorer else 0, _ALL_SIGNALS)
-        _libc.syscall(_number("rt_sigaction"), _SIGSETXID, action, self._before, 8)
+        _libc.syscall(number_here("rt_sigaction"), _SIGSETXID, action, self._before, 8)
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._folder)
         if self._is_answered:
-            _libc.syscall(_number("rt_sigaction"), _SIGSETXID, bytes(self._before), 0, 8)
+            _libc.syscall(number_here("rt_sigaction"), _SIGSETXID, bytes(self._before), 0, 8)
             self._code.close()
             self._data.close()
         else:  # a thread may still run the handler: leave it and its pages in place
@@ -133,8 +133,8 @@ class AllThreads:
         # A thread that inherited must not be restricted twice: layers are counted. So every thread that is done gets a
         # mark that its children inherit: a timer slack of its own, some nanoseconds from the usual value.
         mark = _USUAL_SLACK_NS + next(_MARKS)
-        marking = Call("timer slack", (_number("prctl"), _PR_SET_TIMERSLACK, mark))
-        asking = Call("timer slack", (_number("prctl"), _PR_GET_TIMERSLACK))
+        marking = Call("timer slack", (number_here("prctl"), _PR_SET_TIMERSLACK, mark))
+        asking = Call("timer slack", (number_here("prctl"), _PR_GET_TIMERSLACK))
         done: set[int] = set()
         clean, end, is_first = 0, time.monotonic() + _PATIENCE_S, True
         while clean < _CLEAN_PASSES:
@@ -173,20 +173,20 @@ class AllThreads:
         return len(others) + 1
 
     def _others(self) -> list[int]:
-        own = _libc.syscall(_number("gettid"))
+        own = _libc.syscall(number_here("gettid"))
         return [thread for thread in self._listing() if thread != own]
 
     def _count(self) -> int:
         """How many threads the kernel counts: the links of the folder that lists them, without its own two."""
         found = bytearray(256)
-        _libc.syscall(_number("statx"), self._folder, b"", _AT_EMPTY_PATH, _STATX_NLINK, found)
+        _libc.syscall(number_here("statx"), self._folder, b"", _AT_EMPTY_PATH, _STATX_NLINK, found)
         return int(struct.unpack_from("=I", found, 16)[0]) - 2
 
     def _listing(self) -> list[int]:
         """The threads, read without letting another Python thread run meanwhile."""
-        _libc.syscall(_number("lseek"), self._folder, 0, os.SEEK_SET)
+        _libc.syscall(number_here("lseek"), self._folder, 0, os.SEEK_SET)
         threads, buffer = [], bytearray(1 << 15)
-        while length := _libc.syscall(_number("getdents64"), self._folder, buffer, len(buffer)):
+        while length := _libc.syscall(number_here("getdents64"), self._folder, buffer, len(buffer)):
             position = 0
             while position < length:
                 # struct linux_dirent64: inode, offset, record length, type, name
@@ -218,7 +218,7 @@ class AllThreads:
                 return None
             if time.monotonic() > end:
                 raise ThreadError(f"a thread did not answer within {_PATIENCE_S:g} s")
-            _libc.syscall(_number("sched_yield"))
+            _libc.syscall(number_here("sched_yield"))
         self._is_answered = True
         return [struct.unpack_from("=q", self._data, _HEADER + _SLOT * index + 56)[0] for index in range(len(calls))]
 
@@ -229,7 +229,7 @@ _KEPT: list[AllThreads] = []
 def _send(thread: int, signal: int) -> bool:
     """Send a signal to one thread; ``False`` when it has ended."""
     try:
-        _libc.syscall(_number("tgkill"), os.getpid(), thread, signal)
+        _libc.syscall(number_here("tgkill"), os.getpid(), thread, signal)
     except ProcessLookupError:
         return False
     return True
@@ -248,9 +248,3 @@ def _check(call: Call, outcome: int) -> None:
     if outcome >= 0:
         raise ThreadError(f"{call.what}: not as required on a thread")
     raise ThreadError(f"{call.what} failed on a thread: {errno.errorcode.get(-outcome, outcome)}")
-
-
-def _number(name: str) -> int:
-    number = number_of(name, os.uname().machine)
-    assert number is not None, name  # noqa: S101 - these calls exist on both machines
-    return number

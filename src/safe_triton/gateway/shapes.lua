@@ -12,6 +12,7 @@ local LETTERS = {["73"] = true, ["68"] = true, ["61"] = true, ["70"] = true, ["6
 local MOST_LISTS = 4096  -- shapes in one request
 local MOST_LIST = 4096   -- bytes of one
 local MOST_DEPTH = 128   -- of lists and objects; a tensor has far fewer dimensions
+local SMALL = 4096       -- bytes of a body that is looked at whole, since to ask for a header takes longer
 local LARGE = 1048576    -- bytes that are given back at once
 local LIES = "a shape names more elements than the body has bytes"
 local NO_ROWS = "a shape names a batch of no rows"
@@ -64,10 +65,10 @@ end
 local function why_wrong(text, size)
   local at, lists = 1, 0
   while true do
-    local _, to = find(text, '"shape"', at, true)
-    if to == nil then return nil end
+    local from, to = find(text, 'hape"', at, true)  -- few bytes are an h, many a quote
+    if from == nil then return nil end
     local place = behind_blanks(text, to + 1)
-    if byte(text, place) == 58 then  -- a colon
+    if byte(text, place) == 58 and sub(text, from - 2, from - 1) == '"s' then  -- a colon
       place = behind_blanks(text, place + 1)
       if byte(text, place) == 91 then
         local product, length, has_no_rows = elements(text, place + 1)
@@ -79,6 +80,16 @@ local function why_wrong(text, size)
     end
     at = to + 1
   end
+end
+
+-- Whether a bracket stands there more often than that.
+local function has_more(text, bracket, most)
+  local at = 0
+  for _ = 0, most do
+    at = find(text, bracket, at + 1, true)
+    if at == nil then return false end
+  end
+  return true
 end
 
 -- Up to the first mistake in the JSON this counts as a parser does; what comes after, a parser does not reach.
@@ -101,16 +112,29 @@ local function is_deep(text)
   return false
 end
 
+-- Few brackets are counted faster than followed.
+local function may_be_deep(text)
+  return has_more(text, "[", MOST_DEPTH / 2) or has_more(text, "{", MOST_DEPTH / 2)
+end
+
 local function why_refused(text, size, is_binary)
   if has_escaped_letter(text) then return LIES end
-  return why_wrong(text, size) or not is_binary and is_deep(text) and DEEP or nil
+  return why_wrong(text, size) or not is_binary and may_be_deep(text) and is_deep(text) and DEEP or nil
+end
+
+-- Whether no beginning of a small body, whichever Triton takes for JSON, has anything wrong: where the whole has nothing.
+local function is_right(body, size)
+  if size > SMALL then return false end
+  local is_read, why = pcall(why_refused, body:getBytes(0, size), size, false)
+  return is_read and why == nil
 end
 
 function envoy_on_request(handle)
-  local claimed = handle:headers():get("inference-header-content-length")
   local body = handle:body()
   if body == nil then return end
   local size = body:length()
+  if is_right(body, size) then return end
+  local claimed = handle:headers():get("inference-header-content-length")
   -- Anything but a plain number above 0: the whole body, of which whatever Triton reads is a part.
   local length = claimed ~= nil and find(claimed, "^%d+$") and math.min(tonumber(claimed), size) or 0
   if length == 0 then length = size end

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from safe_triton.policyfile.gateway_checks import check_gateway
 from safe_triton.policyfile.mirror import MIRRORED, Table
-from safe_triton.policyfile.tables import DAY_S, PORT_MAX, Words, setting
+from safe_triton.policyfile.tables import DAY_S, PORT_MAX, Address, Words, setting
 from safe_triton.unsafe import AllowAnonymous, AllowPlaintext, AllowPublicAddress, NoAccessLog
 
 Verb = Literal["infer", "metadata", "health", "statistics", "admin", "stream"]
@@ -36,14 +36,6 @@ def _plain_path(value: str) -> str:
     return value
 
 
-def _ip_address(value: str) -> str:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        raise PydanticCustomError("value", "must be an IP address, such as 127.0.0.1 or 0.0.0.0") from None
-    return value
-
-
 def is_loopback(address: str) -> bool:
     """Tell whether an address, by number or the name ``localhost``, is of this machine only."""
     try:
@@ -55,7 +47,6 @@ def is_loopback(address: str) -> bool:
 Verbs = Annotated[tuple[Verb, ...], BeforeValidator(_listed)]
 Versions = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)]
 FilePath = Annotated[str, AfterValidator(_plain_path)]
-Address = Annotated[str, AfterValidator(_ip_address)]
 
 
 def rate(default: Any, reason: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from safe_triton.errors import PolicyError
+from safe_triton._declared import wrong
 from safe_triton.policyfile.document import Document
 from safe_triton.policyfile.effective import OperatorPolicy, compile_policy
 from safe_triton.policyfile.positions import Place, locate
@@ -48,9 +48,9 @@ def load_policy(path: Path | str | None) -> OperatorPolicy:
     except tomllib.TOMLDecodeError as error:
         match = _AT_LINE.search(str(error))
         place = f"{path}:{match[1]}" if match else str(path)
-        raise _refused("policy.toml", f"{place}: no TOML: {_AT_LINE.sub('', str(error))}") from None
+        raise wrong("policy.toml", f"{place}: no TOML: {_AT_LINE.sub('', str(error))}") from None
     except RecursionError:
-        raise _refused("policy.toml", f"{path}: values nested too deeply") from None
+        raise wrong("policy.toml", f"{path}: values nested too deeply") from None
     lines = locate(text)
     try:
         document = Document.model_validate(values)
@@ -60,7 +60,7 @@ def load_policy(path: Path | str | None) -> OperatorPolicy:
         problems.sort(key=lambda problem: line_of(problem.place, lines))
         first, more = problems[0], f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         where = f"{path}:{line_of(first.place, lines)}: {dotted(first.place)}"
-        raise _refused(first.reason, f"{where}: {first.text}{more}") from None
+        raise wrong(first.reason, f"{where}: {first.text}{more}") from None
     return compile_policy(document, str(path), lines)
 
 
@@ -74,21 +74,17 @@ def line_of(place: Place, lines: dict[Place, int]) -> int:
 def _read(path: Path) -> str:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise _refused("policy.file", f"{path} is no file")
+            raise wrong("policy.file", f"{path} is no file")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _refused("policy.file", f"{path} cannot be read: {error.strerror}") from None
+        raise wrong("policy.file", f"{path} cannot be read: {error.strerror}") from None
     except ValueError:  # a NUL byte
-        raise _refused("policy.file", "the policy's path cannot be that of a file") from None
+        raise wrong("policy.file", "the policy's path cannot be that of a file") from None
     if len(content) > MAX_BYTES:
-        raise _refused("policy.file", f"{path} has more than {MAX_BYTES} bytes")
+        raise wrong("policy.file", f"{path} has more than {MAX_BYTES} bytes")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise _refused("policy.file", f"{path}:{line}: not UTF-8") from None
-
-
-def _refused(reason: str, message: str) -> PolicyError:
-    return PolicyError(f"{reason}: {message}", reason=reason)
+        raise wrong("policy.file", f"{path}:{line}: not UTF-8") from None

@@ -15,8 +15,8 @@ from safe_triton.errors import PolicyError
 from safe_triton.policy.limits import InputLimits, Limits
 from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.policy.toml_text import toml_value
-from safe_triton.policyfile.effective import CONFIG, DEFAULT, ModelPolicy, leaves, overlaid
 from safe_triton.policyfile.mirror import MIRRORED, Table
+from safe_triton.policyfile.model_policy import CONFIG, DEFAULT, ModelPolicy, leaves, overlaid
 from safe_triton.policyfile.positions import Place, locate
 from safe_triton.policyfile.problems import dotted, problem_of
 

@@ -6,7 +6,7 @@ import datetime as dt
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from safe_triton.policyfile.mirror import MIRRORED, Table
@@ -16,6 +16,17 @@ PORT_MAX = 65535
 DAY_S = 86_400
 
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+
+
+def _ip_address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise PydanticCustomError("value", "must be an IP address, such as 127.0.0.1 or 0.0.0.0") from None
+    return value
+
+
+Address = Annotated[str, AfterValidator(_ip_address)]
 
 
 def setting(default: Any, unit: str, reason: str, **bounds: Any) -> Any:
@@ -38,7 +49,9 @@ class ServerPolicy(Table):
     grpc_port: int = port(8001, "Triton's usual port of gRPC")
     metrics_port: int = port(8002, "Triton's usual port of its metrics")
     health_port: int = port(8003, "the supervisor's health, status and metrics; always on 127.0.0.1")
-    address: str = setting("127.0.0.1", "IP address", "Triton's HTTP has no TLS: nothing beyond this machine hears it")
+    address: Address = setting(
+        "127.0.0.1", "IP address", "Triton's HTTP has no TLS: nothing beyond this machine hears it"
+    )
     public_address: Annotated[AllowPublicAddress | Literal[False], MIRRORED] = setting(
         False, "token", "an address beyond loopback shows every model, unencrypted, to whoever reaches it"
     )
@@ -61,15 +74,6 @@ class ServerPolicy(Table):
     )
     log_format: Literal["text", "json"] = setting("text", "word", "json for programs that collect logs")
     flags: Words = setting((), "flags of tritonserver", "none is needed; one that undoes a protection is refused")
-
-    @field_validator("address")
-    @classmethod
-    def _check_address(cls, value: str) -> str:
-        try:
-            ipaddress.ip_address(value)
-        except ValueError:
-            raise PydanticCustomError("value", "must be an IP address, such as 127.0.0.1 or 0.0.0.0") from None
-        return value
 
     @model_validator(mode="after")
     def _check_reach(self) -> ServerPolicy:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from safe_triton.errors import TRITON_CODES, EnvironmentMissingError
 
 MODULE = "triton_python_backend_utils"
+C_MODULE = "c_python_backend_utils"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Backend:
         InferenceRequest: ``pb_utils.InferenceRequest``.
         TritonError: ``pb_utils.TritonError``.
         TritonModelException: ``pb_utils.TritonModelException``.
-        MetricFamily: ``pb_utils.MetricFamily``.
+        MetricFamily: ``pb_utils.MetricFamily``; ``None`` where this release has no metrics.
+        Metric: class of what a family makes, which Triton keeps out of ``pb_utils``; ``None`` outside of its stub.
         final_flag: ``TRITONSERVER_RESPONSE_COMPLETE_FINAL``.
         codes: Triton's error codes by name.
     """
@@ -36,6 +39,7 @@ class Backend:
     TritonError: Any
     TritonModelException: Any
     MetricFamily: Any
+    Metric: Any
     final_flag: int
     codes: dict[str, Any]
 
@@ -69,6 +73,7 @@ def bind() -> Backend:
         TritonError=pb.TritonError,
         TritonModelException=pb.TritonModelException,
         MetricFamily=getattr(pb, "MetricFamily", None),
+        Metric=getattr(sys.modules.get(C_MODULE), "Metric", None),
         final_flag=int(pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL),
         codes={name: code for name in TRITON_CODES if (code := getattr(pb.TritonError, name, None)) is not None},
     )

@@ -27,6 +27,7 @@ from safe_triton.runtime.metrics import MetricsFlusher
 from safe_triton.runtime.operator import check_granted, tightened, tightened_sequences
 from safe_triton.runtime.outcome import Outcomes, log_failure, new_error_id
 from safe_triton.runtime.stats import Stats
+from safe_triton.runtime.withheld import MetricChecks
 from safe_triton.validation import Plan, compile_plan
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Instance:
         check_conditions(conditions, {**args, gpu.DEVICE_ID: str(gpu.triton_number(args))})
         shown, gaps = gpu.show_own(args, renumbers=renumbers)
         backend = _pb.bind()
+        if is_triton_stub() and backend.Metric is not None:
+            MetricChecks(backend).install(backend.MetricFamily, backend.Metric)
         version = args["model_version"]
         logger = model_logger(model=config.name, version=version, instance=args["model_instance_name"])
         stats = Stats()

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # Executed before, in this namespace.
+    from safe_triton.runtime.withheld import MetricChecks, withhold_model_control
     from safe_triton.server.thread_locks import install_thread_locks
-    from safe_triton.server.withheld import MetricChecks, withhold_model_control
 
 BEAT_VARIABLE = "SAFE_TRITON_BEAT"
 """Environment variable with the path of this process's heartbeat file; the launcher makes the file."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from safe_triton._declared import STUB_NAME
 from safe_triton.errors import IncompatibleEnvironmentError, ServerNotFoundError
 from safe_triton.server.environment import PythonEnvironment, inspect_python
 from safe_triton.server.process import run_briefly
@@ -20,7 +21,6 @@ Source = Literal["environment", "container", "wheel"]
 
 CONTAINER_ROOT = Path("/opt/tritonserver")
 CONTAINER_PYTHON = Path("/usr/bin/python3")
-STUB_NAME = "triton_python_backend_stub"
 NUMPY_2_RELEASE = (2, 52)
 """First release whose Python backend is built against a pybind11 that knows numpy 2.
 

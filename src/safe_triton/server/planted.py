@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from safe_triton._declared import STUB_NAME
 from safe_triton.confinement.root import is_beneath
 from safe_triton.errors import ServerStartError
-
-STUB = "triton_python_backend_stub"
 
 
 def check_folder(folder: Path) -> None:
@@ -31,8 +30,8 @@ def check_folder(folder: Path) -> None:
         the backend directory. python_backend, ``stub_launcher.cc``: so is the stub.
     """
     _check_listable(folder)
-    if os.path.lexists(folder / STUB):
-        raise refused(f"{folder / STUB} would run in the launcher's place, unconfined; remove it")
+    if os.path.lexists(folder / STUB_NAME):
+        raise refused(f"{folder / STUB_NAME} would run in the launcher's place, unconfined; remove it")
     for place in (folder, *(entry for entry in folder.iterdir() if entry.name.isdecimal() and entry.is_dir())):
         _check_listable(place)
         for found in sorted(place.glob("libtriton_*")):

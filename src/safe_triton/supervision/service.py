@@ -14,8 +14,8 @@ from safe_triton.confinement.plan import Capabilities, plan
 from safe_triton.confinement.probe import probe
 from safe_triton.errors import ConfinementError, ServerStartError
 from safe_triton.policy.sandbox import PLACEHOLDERS, SandboxPolicy
-from safe_triton.policyfile.effective import DEFAULT
 from safe_triton.policyfile.gateway_tables import Upstream, is_loopback
+from safe_triton.policyfile.model_policy import DEFAULT
 from safe_triton.server import TritonServer, locate
 from safe_triton.server.hardening import (
     GRPC_HEADER_PREFIX,
@@ -279,15 +279,15 @@ class Service:
             )
         self._on_step("checking the gateway")
         installation = locate_envoy()
-        ports = _gateway_ports(gateway_of(self._policy))
-        planned = plan_gateway(
-            self._policy,
-            models=[model.name for model in models],
-            folder=Path(tempfile.gettempdir()),
-            upstream=Upstream(address=settings.address),
-            secret="",
-            ports=ports,
-        )
+        with _gateway_ports(gateway_of(self._policy)) as reserved:
+            planned = plan_gateway(
+                self._policy,
+                models=[model.name for model in models],
+                folder=Path(tempfile.gettempdir()),
+                upstream=Upstream(address=settings.address),
+                secret="",
+                ports=(reserved.numbers[0], reserved.numbers[1]),
+            )
         check_config(installation, planned.static)
         return installation
 
@@ -306,21 +306,22 @@ class Service:
             health_port=health_port,
             metrics_port=metrics_port,
         )
-        gateway = Gateway(
-            envoy,
-            server.log.parent,
-            upstream=upstream,
-            secret=ready.secret,
-            ports=_gateway_ports(gateway_of(self._policy)),
-            supervision=self._policy.supervision,
-            report=supervisor.report,
-            listeners=self._on_gateway_log,
-        )
-        try:
-            gateway.start(gateway.plan(self._policy, [model.name for model in ready.models]))
-        except BaseException:
-            gateway.stop()
-            raise
+        with _gateway_ports(gateway_of(self._policy)) as reserved:
+            gateway = Gateway(
+                envoy,
+                server.log.parent,
+                upstream=upstream,
+                secret=ready.secret,
+                ports=(reserved.numbers[0], reserved.numbers[1]),
+                supervision=self._policy.supervision,
+                report=supervisor.report,
+                listeners=self._on_gateway_log,
+            )
+            try:
+                gateway.start(gateway.plan(self._policy, [model.name for model in ready.models]))
+            except BaseException:
+                gateway.stop()
+                raise
         supervisor.attach(gateway)
         return gateway
 
@@ -359,12 +360,11 @@ def check_enforceable(policies: Mapping[str, SandboxPolicy], capabilities: Capab
                     raise ConfinementError(f"model {name!r}: {gap}", reason=gap.reason)
 
 
-def _gateway_ports(gateway: GatewayPolicy) -> tuple[int, int]:
-    """The ports of requests and metrics, free a moment ago; Envoy, which shares them with nobody, binds them itself."""
+def _gateway_ports(gateway: GatewayPolicy) -> ReservedPorts:
+    """The ports of requests and metrics, kept from other programs until Envoy has them."""
     wanted = (gateway.port, gateway.metrics_port)
     try:
-        with ReservedPorts(wanted, (gateway.address, gateway.metrics_address)) as reserved:
-            return reserved.numbers[0], reserved.numbers[1]
+        return ReservedPorts(wanted, (gateway.address, gateway.metrics_address))
     except OSError as error:
         raise ServerStartError(f"[gateway]: {error.filename}: {error.strerror}", reason="server.ports") from None
 
@@ -393,12 +393,15 @@ def _port_taken(settings: ServerPolicy, error: OSError) -> ServerStartError:
 
 
 def _audit(repositories: Sequence[Path], policy: OperatorPolicy) -> tuple[Finding, ...]:
-    """Check the repositories; errors stop a start, everything else is returned."""
+    """Check the repositories; errors stop a start, everything else is returned.
+
+    Only the policy accepts findings here: a comment would be the word of the model that is checked.
+    """
     from safe_triton.audit.engine import check_paths
     from safe_triton.audit.finding import Level
     from safe_triton.audit.rules.table import level_of
 
-    report = check_paths(repositories, policy=policy, fail_on=Level.ERROR)
+    report = check_paths(repositories, policy=policy, fail_on=Level.ERROR, heeds_comments=False)
     errors = [finding for finding in report.findings if level_of(finding) >= Level.ERROR]
     if errors:
         first = errors[0]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from safe_triton.testing.fake_calls import answers_of
 from safe_triton.testing.fake_utils import TRITONSERVER_RESPONSE_COMPLETE_FINAL
 from safe_triton.testing.fake_values import (
     CAST_ERROR,
@@ -249,8 +250,6 @@ class InferenceRequest:
 
     def _call(self) -> list[InferenceResponse]:
         """The responses of the model that the request names."""
-        from safe_triton.testing.fake_calls import answers_of
-
         return answers_of(self, type(self).models)
 
 

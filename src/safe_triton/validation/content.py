@@ -1,24 +1,15 @@
-"""Compiling ``InputLimits.content``: which check decodes an input, and what all of them share."""
+"""Compiling ``InputLimits.content``: which check decodes an input. A decoder is imported where it is declared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-
 from safe_triton._declared import Declaration
 from safe_triton.config import TensorSpec
-from safe_triton.errors import EnvironmentMissingError, LimitExceededError, PolicyError
+from safe_triton.errors import PolicyError
 from safe_triton.policy.content import AudioInput, ImageInput, TextInput, TokenInput
-from safe_triton.validation.payload import element, range_check
-
-Array = np.ndarray[Any, Any]
-Decode = Callable[[bytes, str, int], tuple[Any, int]]
-"""One element, its place and the decoded bytes that are left, to what the author receives and its bytes."""
+from safe_triton.validation.elements import PayloadCheck, each_element, range_check
 
 
-def compile_content(content: Declaration, spec: TensorSpec, place: str) -> Callable[[Array], Array]:
+def compile_content(content: Declaration, spec: TensorSpec, place: str) -> PayloadCheck:
     """Compile the declared content of one input.
 
     Args:
@@ -52,36 +43,3 @@ def compile_content(content: Declaration, spec: TensorSpec, place: str) -> Calla
         return compile_text(content, place)
     assert isinstance(content, TokenInput)  # noqa: S101 - the last kind
     return range_check(place, content.least, content.vocabulary - 1)
-
-
-def each_element(decode: Decode, place: str, max_decoded_bytes: int) -> Callable[[Array], Array]:
-    """Return a check that decodes every element, while all of them together stay below a number of bytes."""
-
-    def check(array: Array) -> Array:
-        decoded = np.empty(array.size, dtype=object)
-        left = max_decoded_bytes
-        for index, item in enumerate(array.ravel().tolist()):
-            where = element(place, array, index)
-            decoded[index], taken = decode(item, where, left)
-            left -= taken
-        return decoded.reshape(array.shape)
-
-    return check
-
-
-def check_decoded(needed: int, left: int, place: str) -> None:
-    """Reject an element whose decoded form is larger than what is left, before it is decoded.
-
-    Raises:
-        LimitExceededError: reason ``limit.decoded_bytes``.
-    """
-    if needed > left:
-        raise LimitExceededError("limit.decoded_bytes", needed, left, place)
-
-
-def missing(package: str, what: str) -> EnvironmentMissingError:
-    """Return the error of a declaration whose decoder is not installed."""
-    return EnvironmentMissingError(
-        f"environment.decoder: {what} needs the package {package}: pip install 'safe-triton[inputs]'",
-        reason="environment.decoder",
-    )

@@ -10,7 +10,7 @@ import numpy as np
 
 from safe_triton.errors import ContentError, LimitExceededError
 from safe_triton.policy.content import ImageInput
-from safe_triton.validation.content import Decode, check_decoded, missing
+from safe_triton.validation.elements import Decode, check_decoded, missing
 
 PLUGINS = {
     "BMP": ("Bmp",),

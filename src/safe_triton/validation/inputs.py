@@ -13,7 +13,8 @@ from safe_triton.config.dtypes import BY_NUMPY
 from safe_triton.errors import ConfigError, LimitExceededError, PolicyError, SignatureError
 from safe_triton.policy import InputLimits, bound
 from safe_triton.policy.defaults import SCHEMA_STRING_BYTES
-from safe_triton.validation.payload import PayloadCheck, compile_payload
+from safe_triton.validation.elements import PayloadCheck
+from safe_triton.validation.payload import compile_payload
 from safe_triton.validation.reader import LimitsReader
 
 Array = np.ndarray[Any, Any]

@@ -12,8 +12,8 @@ import numpy as np
 from safe_triton.config import ModelConfig, TensorSpec
 from safe_triton.errors import ConfigError, OutputError, PolicyError
 from safe_triton.policy import OutputLimits, bound
+from safe_triton.validation.elements import is_finite
 from safe_triton.validation.inputs import dtype_label
-from safe_triton.validation.payload import is_finite
 from safe_triton.validation.reader import LimitsReader
 from safe_triton.validation.remembered import Remembered
 

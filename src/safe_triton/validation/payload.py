@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from safe_triton.config import TensorSpec
 from safe_triton.errors import ContentError, EnvironmentMissingError, LimitExceededError, PolicyError
 from safe_triton.policy import InputLimits
-
-Array = np.ndarray[Any, Any]
-PayloadCheck = Callable[[Array], Array]
+from safe_triton.validation.content import compile_content
+from safe_triton.validation.elements import Array, PayloadCheck, element, is_finite, range_check
 
 MAX_ERRORS = 100
 """Schema errors above which their texts are not built: a client chooses how many there are, and each takes memory."""
 
 MAX_SHOWN = 120
 """Characters of a validator's message that reach a client."""
-
-
-def is_finite(array: Array) -> bool:
-    """Tell whether every element is finite.
-
-    A finite ``dot(x, x)`` proves it in one pass without a temporary array; large finite values may overflow it, so
-    a non-finite one only asks for the exact check.
-    """
-    if array.dtype.itemsize > 2:
-        flat = array.ravel()
-        with np.errstate(over="ignore", invalid="ignore"):
-            if math.isfinite(np.dot(flat, flat)):
-                return True
-    return bool(np.isfinite(array).all())
 
 
 def check_strings(array: Array, name: str, max_string_bytes: int, max_bytes: int) -> int:
@@ -90,8 +74,6 @@ def compile_payload(spec: TensorSpec, rules: InputLimits) -> tuple[PayloadCheck,
     if rules.schema is not None:
         checks.append(_schema_check(place, rules.schema))
     if rules.content is not None:
-        from safe_triton.validation.content import compile_content  # its decoders are imported where declared
-
         checks.append(compile_content(rules.content, spec, place))
     return tuple(checks)
 
@@ -100,23 +82,6 @@ def _finite_check(place: str) -> PayloadCheck:
     def check(array: Array) -> Array:
         if not is_finite(array):
             raise ContentError(f"content.not_finite: NaN or infinity at {place}", reason="content.not_finite")
-        return array
-
-    return check
-
-
-def range_check(place: str, minimum: float, maximum: float) -> PayloadCheck:
-    """Return a check that every element lies within two bounds."""
-
-    def check(array: Array) -> Array:
-        # NaN compares false with everything, so it fails here too.
-        # As Python floats: numpy 2 would round the bounds to the array's type first, and a large one to infinity.
-        if array.size and not (array.min().item() >= minimum and array.max().item() <= maximum):
-            if array.dtype.kind == "f" and np.isnan(array).any():
-                raise ContentError(f"content.not_finite: NaN at {place}", reason="content.not_finite")
-            raise ContentError(
-                f"content.range: a value outside [{minimum}, {maximum}] at {place}", reason="content.range"
-            )
         return array
 
     return check
@@ -183,8 +148,3 @@ def _schema_check(place: str, schema: type) -> PayloadCheck:
 def _one_line(text: str) -> str:
     flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return flat if len(flat) <= MAX_SHOWN else flat[: MAX_SHOWN - 1] + "…"
-
-
-def element(place: str, array: Array, index: int) -> str:
-    """Return how a message names one element."""
-    return place + "".join(f"[{int(axis)}]" for axis in np.unravel_index(index, array.shape))

@@ -9,8 +9,7 @@ import numpy as np
 
 from safe_triton.errors import ContentError, LimitExceededError
 from safe_triton.policy.content import AudioInput
-from safe_triton.validation.content import Decode, check_decoded, missing
-from safe_triton.validation.payload import is_finite
+from safe_triton.validation.elements import Decode, check_decoded, is_finite, missing
 
 MAGIC = {"FLAC": (b"fLaC",), "OGG": (b"OggS",), "WAV": (b"RIFF", b"RIFX", b"RF64")}
 """First bytes by format: only then does the decoder, which knows some twenty, see the rest."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from safe_triton.errors import ContentError, LimitExceededError
 from safe_triton.policy.content import TextInput
-from safe_triton.validation.payload import element
+from safe_triton.validation.elements import element
 
 Array = np.ndarray[Any, Any]
 

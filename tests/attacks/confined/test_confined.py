@@ -15,7 +15,7 @@ import pytest
 from tests.attacks.confined.benign import BENIGN
 from tests.attacks.confined.child import order
 from tests.attacks.confined.table import ATTEMPTS
-from tests.attacks.confined.world import SECRET, Stage
+from tests.attacks.confined.world import MOMENT_S, PATIENCE_S, SECRET, Stage
 
 Ask = Callable[[str], dict[str, object]]
 
@@ -72,14 +72,10 @@ def harm(name: str, folder: Path, ask: Ask, *, confined: bool, older_thread: boo
     with Stage(folder) as stage:
         answer = ask(order(name, stage.world, confined=confined, older_thread=older_thread))
         assert "broken" not in answer, answer
-        effects: dict[str, Callable[[], bool]] = {
-            "secret": lambda: bool(answer.get("secret")),
-            "true": lambda: bool(answer.get("true")),
-            "changed": stage.is_changed,
-            "victim": stage.is_victim_touched,
-            "contact": stage.has_contact,
-        }
-        return effects[ATTEMPTS[name].effect](), answer
+        effect = ATTEMPTS[name].effect
+        if effect in {"secret", "true"}:
+            return bool(answer.get(effect)), answer
+        return stage.shows(effect, patience_s=MOMENT_S if confined or answer.get("error") else PATIENCE_S), answer
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 SECRET = b"only for the operator 7f3a"
 
+MOMENT_S = 0.1
+"""How long an effect is looked for that must not be there."""
+
+PATIENCE_S = 60.0
+"""How long one is looked for that must: a control's."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -125,6 +131,16 @@ class Stage:
         self._contacts.append(made)
         return made
 
+    def shows(self, effect: str, *, patience_s: float = MOMENT_S) -> bool:
+        """Whether an effect on another shows; a signal and a packet take their time, on a busy machine a long one."""
+        look = {"changed": self.is_changed, "victim": self.is_victim_touched, "contact": self.has_contact}[effect]
+        until_s = time.monotonic() + patience_s
+        while not look():
+            if effect == "changed" or time.monotonic() > until_s:
+                return False
+            time.sleep(0.005)
+        return True
+
     def has_contact(self) -> bool:
         """Whether anything arrived at a listening socket."""
         for listener in self._contacts:
@@ -144,11 +160,7 @@ class Stage:
 
     def is_victim_touched(self) -> bool:
         """Whether the other process ended, stopped, or has other settings than before."""
-        for _ in range(20):  # a signal takes a moment
-            if self.victim.poll() is not None or self._victim_state() != self._victim_before:
-                return True
-            time.sleep(0.005)
-        return False
+        return self.victim.poll() is not None or self._victim_state() != self._victim_before
 
     def _snapshot(self) -> list[tuple[object, ...]]:
         found: list[tuple[object, ...]] = []

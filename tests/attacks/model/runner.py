@@ -22,7 +22,7 @@ from safe_triton import ResourceLimits, SandboxPolicy
 from safe_triton.errors import ModelLoadError
 from safe_triton.server import TritonServer, locate
 from tests.attacks.confined.table import ATTEMPTS
-from tests.attacks.confined.world import SECRET, Stage, World
+from tests.attacks.confined.world import MOMENT_S, PATIENCE_S, SECRET, Stage, World
 from tests.attacks.model.repository import NAME, make_repository
 from tests.attacks.model.schedule import ALONE, MOMENTS
 
@@ -138,21 +138,24 @@ class Arena:
         tensor = triton.InferInput("ORDER", [1], "BYTES")
         text = b"" if order is None else json.dumps(order).encode()
         tensor.set_data_from_numpy(np.array([text], dtype=object))
-        answer = self._client.infer(NAME, [tensor], client_timeout=60).as_numpy("OUTCOME")[0]
+        answer = self._client.infer(NAME, [tensor], client_timeout=120).as_numpy("OUTCOME")[0]
         return dict(json.loads(answer))
 
 
-def effect_shows(name: str, stage: Stage, outcome: Mapping[str, Any]) -> bool:
+def effect_shows(name: str, stage: Stage, outcome: Mapping[str, Any], patience_s: float) -> bool:
     """Whether an attempt did what it set out to do; a benign case: whether it worked."""
     effect = ATTEMPTS[name].effect if name in ATTEMPTS else "true"
     if effect in {"secret", "true"}:
         return outcome.get(effect) is True
-    return {"changed": stage.is_changed, "victim": stage.is_victim_touched, "contact": stage.has_contact}[effect]()
+    return stage.shows(effect, patience_s=MOMENT_S if outcome.get("error") else patience_s)
 
 
-def result(name: str, moment: str, stage: Stage, outcome: Mapping[str, Any]) -> dict[str, Any]:
+def result(
+    name: str, moment: str, stage: Stage, outcome: Mapping[str, Any], *, patience_s: float = MOMENT_S
+) -> dict[str, Any]:
     """One row."""
-    return {"name": name, "moment": moment, "effect": effect_shows(name, stage, outcome), "outcome": outcome}
+    effect = effect_shows(name, stage, outcome, patience_s)
+    return {"name": name, "moment": moment, "effect": effect, "outcome": outcome}
 
 
 def while_loading(arena: Arena, names: Mapping[str, list[str]]) -> Iterator[dict[str, Any]]:
@@ -170,11 +173,12 @@ def while_loading(arena: Arena, names: Mapping[str, list[str]]) -> Iterator[dict
                 yield result(name, moment, stage, outcome)
 
 
-def while_asked(arena: Arena, names: list[str]) -> Iterator[dict[str, Any]]:
+def while_asked(arena: Arena, names: list[str], *, patience_s: float = MOMENT_S) -> Iterator[dict[str, Any]]:
     """Yield the rows of attempts in ``execute``, one request each."""
     for name in names:
         with arena.stage_of(name) as stage:
-            yield result(name, "infer", stage, arena.ask(arena.order(name, stage.world)))
+            outcome = arena.ask(arena.order(name, stage.world))
+            yield result(name, "infer", stage, outcome, patience_s=patience_s)
 
 
 def alone(arena: Arena, name: str, moment: str) -> Iterator[dict[str, Any]]:
@@ -215,7 +219,7 @@ def main() -> None:
     if plan["controls"]:
         with Arena(folder / "bare", is_confined=False) as arena:
             arena.load({})
-            answer["controls"] += while_asked(arena, plan["controls"])
+            answer["controls"] += while_asked(arena, plan["controls"], patience_s=PATIENCE_S)
     answer["controls_s"] = time.monotonic() - began_s
     with Arena(folder / "held", is_confined=True) as arena:
         try:

@@ -92,7 +92,7 @@ def ask(server: TritonServer, model: str, order: Mapping[str, Any] | None = None
     tensor = triton.InferInput("X", [1], "BYTES")
     tensor.set_data_from_numpy(np.array([json.dumps(order).encode()], dtype=object))
     with triton.InferenceServerClient(server.grpc_url) as client:
-        answer: bytes = client.infer(model, [tensor], client_timeout=30).as_numpy("Y")[0]
+        answer: bytes = client.infer(model, [tensor], client_timeout=120).as_numpy("Y")[0]
     return answer.decode()
 
 

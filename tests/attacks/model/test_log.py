@@ -132,7 +132,9 @@ class TestControls:
         log = tmp_path / "log"
         log.write_text(BEFORE + "\n")
         with log.open("ab") as output:
-            subprocess.run([sys.executable, "-c", f"{ATTEMPTS}\nall_attempts()"], stdout=output, check=True, timeout=30)
+            subprocess.run(
+                [sys.executable, "-c", f"{ATTEMPTS}\nall_attempts()"], stdout=output, check=True, timeout=150
+            )
         assert BEFORE not in log.read_text()
 
     def test_lines_are_taken_out_of_a_pipe(self) -> None:
@@ -147,7 +149,7 @@ class TestControls:
             stdout=writer,
             stderr=subprocess.PIPE,
             check=True,
-            timeout=30,
+            timeout=150,
         )
         os.close(writer)
         assert BEFORE.encode() in done.stderr

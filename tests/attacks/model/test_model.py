@@ -55,7 +55,7 @@ def start(user: str, folder: str) -> subprocess.Popen[str]:
 
 def collect(user: str, process: subprocess.Popen[str]) -> Run:
     """Wait for a runner and sort its rows."""
-    output, errors = process.communicate(timeout=170)
+    output, errors = process.communicate(timeout=290)
     assert process.returncode == 0, errors[-8000:]
     answer = json.loads(output)
     return Run(

@@ -116,7 +116,7 @@ def label_of(server: TritonServer, name: str) -> bytes:
     tensor.set_data_from_numpy(np.zeros(1, np.float32))
     wanted = triton.InferRequestedOutput("Z", class_count=1)
     with triton.InferenceServerClient(server.grpc_url) as client:
-        row: bytes = client.infer(name, [tensor], outputs=[wanted], client_timeout=30).as_numpy("Z")[0]
+        row: bytes = client.infer(name, [tensor], outputs=[wanted], client_timeout=120).as_numpy("Z")[0]
     return row.rpartition(b":")[2]
 
 

@@ -23,7 +23,7 @@ from tests.fuzz.server.wire import Got, GrpcWire, HttpWire, Sent, Wire, grpc_out
 HEALED_S = 120.0
 """A good request is sent again for so long while its model, or the server, is being healed."""
 
-NOTICED_S = 20.0
+NOTICED_S = 60.0
 """A closed connection without a new server within so long was closed for no good reason."""
 
 ALONE_S = 2.0

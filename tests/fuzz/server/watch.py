@@ -83,7 +83,7 @@ class Watch:
             assert thread.is_alive(), "nobody watched"
         finally:
             self._over.set()
-            thread.join(timeout=30)
+            thread.join(timeout=60)
 
     def _run(self) -> None:
         while not self._over.is_set():

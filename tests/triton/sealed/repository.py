@@ -13,6 +13,7 @@ import tritonclient.grpc as triton
 
 from safe_triton.policy.sandbox import SandboxPolicy
 from safe_triton.server import TritonServer
+from tests.triton.stubs import LogMark
 
 BODY = Path(__file__).parent / "1" / "body.py"
 CONFIG = """
@@ -69,5 +70,4 @@ def ask(server: TritonServer, model: str, name: str = "", size: int = 0) -> Any:
 
 def lines(server: TritonServer, model: str, message: str) -> list[Mapping[str, Any]]:
     """The JSON lines of a server's log about one model with one message."""
-    found = [json.loads(line) for line in server.log_text().splitlines() if line.startswith("{")]
-    return [line for line in found if line.get("model") == model and message in line["message"]]
+    return [line for line in LogMark(server, start=0).lines(model=model) if message in line["message"]]

@@ -70,7 +70,7 @@ class Asker:
     def __init__(self, server: TritonServer, protocol: str) -> None:
         self.module: Any = tritonclient.grpc if protocol == "grpc" else tritonclient.http
         url = server.grpc_url if protocol == "grpc" else server.http_url
-        options = {} if protocol == "grpc" else {"concurrency": 8, "network_timeout": 30.0}
+        options = {} if protocol == "grpc" else {"concurrency": 8, "network_timeout": 90.0}
         self.client: Any = self.module.InferenceServerClient(url, **options)
         self.is_grpc = protocol == "grpc"
 
@@ -90,7 +90,7 @@ class Asker:
         replies = []
         for one in pending:
             try:
-                replies.append(Reply("OK", outputs=self.outputs(one.get_result(timeout=30))))
+                replies.append(Reply("OK", outputs=self.outputs(one.get_result(timeout=90))))
             except InferenceServerException as error:
                 replies.append(failure(error))
         return replies
@@ -107,7 +107,7 @@ class Asker:
 
         for index, inputs in enumerate(several):
             self.client.async_infer(model, tensors(self.module, inputs), callback_for(index))
-        return [reply for _, reply in sorted((arrived.get(timeout=30) for _ in several), key=lambda pair: pair[0])]
+        return [reply for _, reply in sorted((arrived.get(timeout=90) for _ in several), key=lambda pair: pair[0])]
 
     def outputs(self, result: Any) -> dict[str, Array]:
         """Return all outputs of a client's result."""

@@ -36,7 +36,7 @@ def stream(server: TritonServer) -> Iterator[Any]:
         )
         responses: list[Response] = []
         while True:
-            result, error = arrived.get(timeout=20)
+            result, error = arrived.get(timeout=90)
             if error is not None:
                 responses.append(str(error.message()))
                 break
@@ -90,7 +90,7 @@ def test_over_http(server: TritonServer) -> None:
         data=json.dumps({"TEXT": "over http"}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=20) as response:
+    with urllib.request.urlopen(request, timeout=90) as response:
         events = [json.loads(line[6:]) for line in response.read().decode().splitlines() if line.startswith("data: ")]
     assert [(event["WORD"], event["POSITION"]) for event in events] == [("over", 0), ("http", 1)]
     assert np.all([event["model_name"] == "stream_words" for event in events])

@@ -347,6 +347,6 @@ def test_another_text_format_file(tmp_path: Path) -> None:
 def test_many_parameters_take_no_time(tmp_path: Path) -> None:
     """Each parameter is looked up once: 4,000 of them are no 16 million steps."""
     text = CONFIG + "".join(f'parameters {{ key: "k{n}" value {{ string_value: "v" }} }}\n' for n in range(4000))
-    start = time.monotonic()
+    start = time.process_time()
     look(tmp_path, {"m/config.pbtxt": text, "m/1/model.py": MODEL})
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 60

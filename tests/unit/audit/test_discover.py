@@ -136,6 +136,47 @@ class TestOneByOne:
         assert found(check_paths([folder / "m"], jobs=1)) == {}
 
 
+class TestNames:
+    @pytest.mark.parametrize("name", ["venv", "site-packages", "node_modules", ".git", "__pycache__"])
+    def test_of_what_is_skipped(self, tmp_path: Path, name: str) -> None:
+        """A model whose folder is called like what holds none is served, and looked at."""
+        program = MODEL + "\nimport os\nos.system('id')\n"
+        write(tmp_path, {**CLEAN, f"{name}/1/model.py": program, f"{name}/config.pbtxt": CONFIG})
+        report = check_paths([tmp_path], jobs=1)
+        assert report.models == 2
+        assert "py-shell-exec" in found(report)
+
+    @pytest.mark.parametrize("name", ["venv", ".git"])
+    def test_of_folders_that_are_skipped(self, tmp_path: Path, name: str) -> None:
+        """What tools keep beside models is nobody's deployment."""
+        write(tmp_path, {**CLEAN, f"{name}/run.sh": "chmod 777 /data\n"})
+        assert found(check_paths([tmp_path], jobs=1)) == {}
+
+    @pytest.mark.parametrize("name", ["run.py", "code/run.py", "./code/run.py"])
+    def test_of_the_model_file(self, tmp_path: Path, name: str) -> None:
+        """The file that the configuration names is the model's code, in a folder of its own too."""
+        config = f'{CONFIG}default_model_filename: "{name}"\n'
+        write(tmp_path, {"m/config.pbtxt": config, f"m/1/{name}": f"{MODEL}\nimport os\nos.system('id')\n"})
+        assert "py-shell-exec" in found(check_paths([tmp_path], jobs=1))
+
+
+class TestTwice:
+    @pytest.mark.parametrize("more", [".", "m", "m/config.pbtxt", "m/1/model.py", "run.sh"])
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_a_part_of_what_is_given(self, tmp_path: Path, more: str, is_first: bool) -> None:
+        """A folder and a part of it are counted, and looked at, once, in either order."""
+        write(tmp_path, {**CLEAN, "run.sh": "chmod 777 /data\n"})
+        paths: list[Path | str] = [tmp_path, f"{tmp_path}/{more}"]
+        once = check_paths([tmp_path], jobs=1)
+        twice = check_paths(paths[::-1] if is_first else paths, jobs=1)
+        assert (twice.models, twice.findings) == (once.models, once.findings)
+
+    def test_two_configurations_of_a_folder(self, tmp_path: Path) -> None:
+        """Two files of one folder are two configurations."""
+        write(tmp_path, {"a.pbtxt": CONFIG, "b.pbtxt": CONFIG})
+        assert check_paths([tmp_path / "a.pbtxt", tmp_path / "b.pbtxt"], jobs=1).models == 2
+
+
 class TestReading:
     def test_a_pipe(self, tmp_path: Path) -> None:
         """Nobody waits for a writer."""

@@ -93,7 +93,7 @@ class TestCerts:
         before = {path.name: path.read_text() for path in tmp_path.iterdir()}
         code, _, error = run("certs", "dev", tmp_path)
         assert code == 2
-        assert error == f"safe-triton: {tmp_path / 'ca.crt'} is there already; --force makes all of them anew\n"
+        assert error == f"safe-triton: {tmp_path / 'ca.crt'}: is there already; --force makes all of them anew\n"
         assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
         assert run("certs", "dev", tmp_path, "--force")[0] == 0
         assert all(path.read_text() != before[path.name] for path in tmp_path.iterdir())

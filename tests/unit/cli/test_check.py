@@ -156,6 +156,17 @@ class TestSuppressions:
         assert json.loads(result.stdout)["summary"]["suppressed"] == 1
 
     @pytest.mark.parametrize(
+        "option", [("--ignore", "all-versions-loaded"), ("--ignore", "ST2"), ("--select", "suppression-unused")]
+    )
+    def test_of_a_rule_that_is_not_chosen(self, repository: Path, option: tuple[str, str]) -> None:
+        """What accepts a finding that is left out this time is no less used."""
+        comment = "version_policy { all { } } # safe-triton: ignore[all-versions-loaded] canary"
+        (repository / "m/config.pbtxt").write_text(CONFIG.replace(POLICY, comment))
+        result = run(str(repository), "--format", "json", *option)
+        assert json.loads(result.stdout)["findings"] == []
+        assert json.loads(result.stdout)["summary"]["suppressed"] == 0
+
+    @pytest.mark.parametrize(
         ("comment", "rule"),
         [
             ("ignore[all-versions-loaded] canary until=2020-01-01", "suppression-expired"),

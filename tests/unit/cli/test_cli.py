@@ -103,3 +103,36 @@ def test_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as caught:
         main()
     assert (caught.value.code, capsys.readouterr().out.strip()) == (0, safe_triton.__version__)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("--nonsense", "no such option: --nonsense; see 'safe-triton --help'"),
+            ("nosuch", "no such command 'nosuch'; see 'safe-triton --help'"),
+            ("serve --nonsense", "no such option: --nonsense; see 'safe-triton serve --help'"),
+            ("keys new", "missing argument 'IDENTITY'; see 'safe-triton keys new --help'"),
+            ("keys nosuch", "no such command 'nosuch'; see 'safe-triton keys --help'"),
+            ("verify", "missing argument 'REPOSITORY'; see 'safe-triton verify --help'"),
+            ("explain", "give one reason, or --list"),
+            ("check . --select nosuch", "there is no rule 'nosuch'; safe-triton rules lists them"),
+            ("lock . --chain a.pem", "--certificate and --chain need --sign-key"),
+        ],
+    )
+    def test_of_the_command_line(self, runner: CliRunner, line: str, message: str) -> None:
+        """One line says what is wrong and where to look it up."""
+        result = runner.invoke(app, line.split(), prog_name="safe-triton")
+        assert (result.exit_code, result.stderr, result.stdout) == (2, f"safe-triton: {message}\n", "")
+
+    @pytest.mark.parametrize("line", ["", "keys"])
+    def test_no_command(self, runner: CliRunner, line: str) -> None:
+        """Without a command, the commands are listed."""
+        assert "Usage:" in runner.invoke(app, line.split()).output
+
+    def test_wide_messages(self, runner: CliRunner) -> None:
+        """A message that the parser breaks across lines is one line."""
+        result = runner.invoke(app, ["new", "m", "--form", "nosuch"], prog_name="safe-triton")
+        assert result.stderr.startswith("safe-triton: invalid value for '--form': ")
+        assert result.stderr.endswith("; see 'safe-triton new --help'\n")
+        assert result.stderr.count("\n") == 1

@@ -57,7 +57,7 @@ def test_they_are_formatted(folder: Path) -> None:
     """With this project's own settings."""
     settings = ["--no-cache", "--config", str(ROOT / "pyproject.toml")]
     command = [sys.executable, "-m", "ruff", "format", "--check", *settings, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -28,6 +28,7 @@ from safe_triton.errors import (
     SafeTritonError,
     ServerUnavailableError,
 )
+from safe_triton.server.ports import ReservedPorts
 from tests.unit.client.certificates import Made, authority
 from tests.unit.client.parts import rows, texts
 from tests.unit.client.wire import Handler, Served, grpc_server, http_server, infer_response
@@ -35,6 +36,16 @@ from tests.unit.client.wire import Handler, Served, grpc_server, http_server, in
 QUICK = Retries(first_delay_ms=1, max_delay_ms=2)
 LONG_S = 60.0
 """How long something may take that takes milliseconds on a quiet machine."""
+SHORT_S = 1.0
+"""When a call ends that nobody answers; its request has left long before."""
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    until_s = time.monotonic() + LONG_S
+    while not what():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
 
 
 def as_sync(url: str, do: str = "infer", arguments: tuple[Any, ...] = ("double", {"X": rows()}), **options: Any) -> Any:
@@ -246,9 +257,10 @@ class TestHttp:
         http.script.append(slow)
         began_s = time.monotonic()
         with pytest.raises(ClientTimeoutError):
-            ask(f"http://127.0.0.1:{http.port}", timeout_s=0.5)
+            ask(f"http://127.0.0.1:{http.port}", timeout_s=SHORT_S)
         assert time.monotonic() - began_s < LONG_S / 2
         over.set()
+        wait_for(lambda: any(seen["path"].endswith("infer") for seen in http.seen))
         assert sum(seen["path"].endswith("infer") for seen in http.seen) == 1
 
     @pytest.mark.parametrize(
@@ -334,8 +346,9 @@ class TestGrpc:
         over = threading.Event()
         rpc.script.append(lambda context: over.wait(LONG_S) and infer_response())
         with pytest.raises(ClientTimeoutError):
-            ask(f"grpc://127.0.0.1:{rpc.port}", timeout_s=0.5)
+            ask(f"grpc://127.0.0.1:{rpc.port}", timeout_s=SHORT_S)
         over.set()
+        wait_for(lambda: bool(rpc.seen))
         assert len(rpc.seen) == 1
 
     def test_a_stream(self, ask: Callable[..., Any], rpc: Served) -> None:
@@ -352,41 +365,43 @@ class TestGrpc:
             ask(f"grpc://127.0.0.1:{rpc.port}", "stream")
 
 
+@pytest.fixture
+def nobodys_port() -> Iterator[int]:
+    """A port on which nobody listens, and that nobody else can get."""
+    with ReservedPorts([0]) as reserved:
+        yield reserved.numbers[0]
+
+
 @both
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 class TestNobodyThere:
-    def test_is_said_after_the_attempts(self, ask: Callable[..., Any], scheme: str) -> None:
+    def test_is_said_after_the_attempts(self, ask: Callable[..., Any], scheme: str, nobodys_port: int) -> None:
         """A refused connection is tried again, and then named."""
         with pytest.raises(ServerUnavailableError, match=r"\(after 3 attempts\)"):
-            ask(f"{scheme}://127.0.0.1:{free_port()}", retries=Retries(max_attempts=3, first_delay_ms=1))
+            ask(f"{scheme}://127.0.0.1:{nobodys_port}", retries=Retries(max_attempts=3, first_delay_ms=1))
 
     def test_a_name_that_does_not_exist(self, ask: Callable[..., Any], scheme: str) -> None:
         """A wrong host is an error of the tree."""
         with pytest.raises(ServerUnavailableError):
             ask(f"{scheme}://no-such-host.invalid:1", retries=Retries(max_attempts=1))
 
-    def test_a_server_that_starts_meanwhile(self, ask: Callable[..., Any], scheme: str) -> None:
+    def test_a_server_that_starts_meanwhile(self, ask: Callable[..., Any], scheme: str, nobodys_port: int) -> None:
         """A client that was first gets its answer."""
-        port, serve = free_port(), http_server if scheme == "http" else grpc_server
+        serve = http_server if scheme == "http" else grpc_server
         with contextlib.ExitStack() as stack:
-            started = threading.Timer(0.5, lambda: stack.enter_context(serve(port=port)))
+            started = threading.Timer(0.5, lambda: stack.enter_context(serve(port=nobodys_port)))
             started.start()
             answer = ask(
-                f"{scheme}://127.0.0.1:{port}", retries=Retries(max_attempts=20, max_delay_ms=3_000), timeout_s=LONG_S
+                f"{scheme}://127.0.0.1:{nobodys_port}",
+                retries=Retries(max_attempts=20, max_delay_ms=3_000),
+                timeout_s=LONG_S,
             )
             started.join()
             assert answer["Y"].shape == (1, 3)
 
-    def test_is_not_live(self, ask: Callable[..., Any], scheme: str) -> None:
+    def test_is_not_live(self, ask: Callable[..., Any], scheme: str, nobodys_port: int) -> None:
         """Asking whether a server is live is no error where there is none."""
-        assert ask(f"{scheme}://127.0.0.1:{free_port()}", "is_live", ()) is False
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        assert ask(f"{scheme}://127.0.0.1:{nobodys_port}", "is_live", ()) is False
 
 
 class TestTextsOverHttp:

@@ -117,7 +117,7 @@ def in_child(code: str, *, environment: dict[str, str] | None = None) -> Any:
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -130,7 +130,7 @@ def test_what_it_can_do(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             env={"PATH": "/usr/bin:/bin"},
-            timeout=60,
+            timeout=150,
         )
     denied, refused = "Permission denied", "Operation not permitted"
     assert json.loads(done.stderr.splitlines()[0])["message"] == "gateway is confined"
@@ -153,7 +153,7 @@ def test_a_program_that_is_not_there() -> None:
     """One line, and the status by which the supervisor knows that it did not start."""
     launch = GatewayLaunch(command=["/nonexistent/envoy"], folder="/", listen_ports=[1], connect_ports="any")
     done = subprocess.run(
-        launch.as_command(sys.executable, PACKAGE), check=False, capture_output=True, text=True, env={}, timeout=60
+        launch.as_command(sys.executable, PACKAGE), check=False, capture_output=True, text=True, env={}, timeout=150
     )
     assert done.returncode == 71
     assert json.loads(done.stderr)["message"] == "gateway not started"

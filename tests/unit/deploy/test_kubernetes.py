@@ -76,7 +76,7 @@ class TestEveryPolicy:
         for name, text in files.items():
             (tmp_path / name).write_text(text)
         done = subprocess.run(
-            ["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False, timeout=60
+            ["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False, timeout=150
         )
         kinds = sorted(found["kind"] for found in documents(files) if found["kind"] != "Kustomization")
         assert done.returncode == 0, done.stderr

@@ -45,7 +45,7 @@ class TestUnit:
         unit = tmp_path / "triton.service"
         unit.write_text(files(tmp_path, policy)["triton.service"])
         done = subprocess.run(
-            ["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=60
+            ["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=150
         )
         said = [line for line in done.stderr.splitlines() if str(unit) in line or "triton.service" in line]
         assert [line for line in said if "is not executable" not in line] == []
@@ -57,7 +57,7 @@ class TestUnit:
         command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
         if shutil.which("systemd-analyze") is None:
             pytest.skip("needs systemd-analyze")
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
         if done.returncode:
             pytest.skip("needs systemd 250 or later")
         exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)

@@ -214,6 +214,18 @@ class TestRoutes:
         for routes in routes_of(texts_of(gateway_of(tmp_path))):
             assert all(FILTER in route["typed_per_filter_config"] for route in routes)
 
+    def test_who_may_ask_for_which_version(self, tmp_path: Path) -> None:
+        """Any, or those of a role alone; what is in no rule is refused, and no name is noted for what is allowed."""
+        texts = texts_of(gateway_of(tmp_path))
+        (route,) = (row for rows in routes_of(texts) for row in rows if row["name"] == "http POST infer digits")
+        rules = route["typed_per_filter_config"][FILTER]["rbac"]["rules"]
+        of_root, of_both = rules["policies"][""]["permissions"]
+        assert (rules["action"], list(rules["policies"])) == ("ALLOW", [""])
+        assert of_root == {"header": {"name": "x-safe-triton-identity", "string_match": {"exact": "root"}}}
+        caller, asked = of_both["and_rules"]["rules"]
+        assert caller["header"]["string_match"]["safe_regex"]["regex"] == "alice|root"
+        assert asked["url_path"]["path"]["safe_regex"]["regex"].startswith("/v2/models/digits/versions/(1|2)(")
+
     @pytest.mark.parametrize("kind", ["anonymous", "certificate_names", "jwt"])
     def test_the_script_over_http(self, tmp_path: Path, kind: str) -> None:
         """Where there are keys alone, their filter knows who calls, and no request goes without one."""

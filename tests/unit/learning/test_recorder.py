@@ -34,7 +34,7 @@ def recorded(tmp_path: Path, code: str) -> set[tuple[str, str]]:
     (tmp_path / "file").write_text("content")
     with Recorder() as recorder:
         command = [sys.executable, "-c", LAUNCH, str(recorder.address), str(entry), code]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False)
         records = recorder.records(tmp_path / "model")
         assert recorder.unread == 0
     assert done.returncode == 0, done.stderr
@@ -158,7 +158,7 @@ def test_moments(tmp_path: Path) -> None:
     with Recorder() as recorder:
         recorder.moment = "serving"
         command = [sys.executable, "-c", LAUNCH, str(recorder.address), str(entry), "open('/etc/hostname')"]
-        subprocess.run(command, timeout=60, check=True)
+        subprocess.run(command, timeout=150, check=True)
         records = recorder.records(tmp_path / "model")
         assert recorder.records(tmp_path / "mod") == []
     assert {record.moment for record in records} == {"serving"}
@@ -176,6 +176,6 @@ def test_nothing_is_left(tmp_path: Path) -> None:
 def test_without_a_listener(tmp_path: Path) -> None:
     """A process whose listener is not there is not started."""
     command = [sys.executable, "-c", LAUNCH, str(tmp_path / "absent"), "/m/1/model.py", "pass"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 1
     assert "confinement.record" in done.stderr

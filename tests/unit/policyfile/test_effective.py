@@ -10,7 +10,7 @@ from safe_triton import unsafe
 from safe_triton.errors import PolicyError
 from safe_triton.policy import InputLimits, Limits, ParameterLimits, ResourceLimits, SandboxPolicy
 from safe_triton.policyfile import OperatorPolicy, load_policy
-from safe_triton.policyfile.effective import overlaid
+from safe_triton.policyfile.model_policy import overlaid
 
 POLICY = """
 [defaults.limits]

@@ -116,19 +116,19 @@ class TestBounds:
             used.count_bytes(1)
 
     @pytest.mark.parametrize(
-        ("left_ms", "timeout_s", "most_s"), [(5000, 9.0, 5.0), (90_000, 9.0, 9.0), (90_000, 900.0, 60.0)]
+        ("left_ms", "timeout_s", "most_s"), [(30_000, 50.0, 30.0), (90_000, 50.0, 50.0), (90_000, 900.0, 60.0)]
     )
     def test_the_tightest_time_holds(self, left_ms: int, timeout_s: float, most_s: float) -> None:
         """The caller's, the target's, and this model's own."""
         left_s = frame(call(f"{left_ms} a:1")).left_s(timeout_s)
-        assert most_s - 2.0 < left_s <= most_s
+        assert most_s - 9.0 < left_s <= most_s
 
     def test_no_time_is_left(self) -> None:
         """A call that could only be late never leaves; a stream's next response has its own time."""
         late = frame(due_s=-1.0)
         with pytest.raises(BlsDeadlineError):
             late.left_s(9.0)
-        late.renew(time.monotonic() + 5.0)
+        late.renew(time.monotonic() + 60.0)
         assert late.left_s(9.0) > 0
 
 

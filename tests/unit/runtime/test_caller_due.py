@@ -16,9 +16,9 @@ from safe_triton.runtime.deadline import SHORTENED
 from safe_triton.testing import Request, fakes, load_model
 from tests.unit.runtime.models import model_config
 
-LIMITS = Limits(deadline_ms=60_000, max_sequence_length=1)
-PATIENCE_S = 30.0
-LEFT_MS = 300
+LIMITS = Limits(deadline_ms=100_000, max_sequence_length=1)
+PATIENCE_S = 120.0
+LEFT_MS = 100
 
 
 def slow(x: Any) -> Any:
@@ -37,7 +37,7 @@ class Single(SafeTritonPythonModel):
 
 
 class Finite(Single):
-    limits = Limits(deadline_ms=60_000, max_id_length=100)  # not the plain signature's loop
+    limits = Limits(deadline_ms=100_000, max_id_length=100)  # not the plain signature's loop
 
 
 class Batch(SafeTritonPythonModel):

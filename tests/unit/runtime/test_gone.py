@@ -10,7 +10,7 @@ import pytest
 from safe_triton.runtime.forms.gone import ClientWatch
 from safe_triton.runtime.protected_senders import GuardedSender
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class Watchdog:

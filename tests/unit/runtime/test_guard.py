@@ -188,7 +188,7 @@ def test_in_a_process_of_its_own(places: Path) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         cwd=places,
     )
     assert done.returncode == 0, done.stderr

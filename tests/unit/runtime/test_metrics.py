@@ -60,7 +60,7 @@ def threads() -> list[str]:
 
 def wait_for(condition: Callable[[], Any]) -> None:
     """Wait until something holds."""
-    until = time.monotonic() + 5.0
+    until = time.monotonic() + 60.0
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)

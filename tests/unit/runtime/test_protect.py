@@ -21,6 +21,7 @@ from safe_triton.validation import compile_plan
 from tests.unit.runtime.models import CONFIG, X, model_config
 
 DECOUPLED = model_config(decoupled=True)
+WAIT_S = 60.0
 
 
 def answer(array: Any) -> Any:
@@ -57,7 +58,7 @@ class AsynchronousStream:
             value = given(request)
             sender = request.get_response_sender()
             for number in range(int(value[0, 0])):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2 if value[0, 0] == 12 else 0.0)
                 sender.send(answer(value + number))
             if value[0, 0] == 9:
                 await asyncio.sleep(60)
@@ -76,7 +77,7 @@ class Returned:
 @pytest.fixture(params=[Asynchronous, Returned], ids=["async def", "a coroutine"])
 def asynchronous(request: Any) -> Iterator[Any]:
     Asynchronous.seen.clear()
-    limits = Limits(deadline_ms=300, hard_deadline_grace_ms=60_000)
+    limits = Limits(deadline_ms=1000, hard_deadline_grace_ms=60_000)
     with load_model(protect(request.param, limits=limits), CONFIG) as fake:
         yield fake
 
@@ -118,7 +119,7 @@ class TestAsynchronousStream:
 
     @pytest.fixture
     def fake(self) -> Iterator[Any]:
-        limits = Limits(deadline_ms=400, hard_deadline_grace_ms=60_000)
+        limits = Limits(deadline_ms=2000, hard_deadline_grace_ms=60_000)
         with load_model(protect(AsynchronousStream, limits=limits), DECOUPLED) as fake:
             yield fake
 
@@ -162,7 +163,7 @@ class Senders:
 
     def way_3(self, request: Any) -> None:
         def late() -> None:
-            time.sleep(0.1)
+            time.sleep(0.02)
             request.get_response_sender().send(answer(X))
             request.get_response_sender().send(flags=self.final)
 
@@ -211,10 +212,11 @@ class TestSenders:
         for _ in range(20):
             fake.infer({"X": X})
             fake.infer({"X": X * 3})
-        time.sleep(0.3)
-        gc.collect()
-        senders = model._execution._senders
-        assert (len(senders.taken), len(senders.rescheduled), len(senders._late)) == (0, 0, 0)
+        senders, until_s = model._execution._senders, time.monotonic() + WAIT_S
+        while any((senders.taken, senders.rescheduled, senders._late)):
+            assert time.monotonic() < until_s, vars(senders)
+            time.sleep(0.01)
+            gc.collect()
 
 
 class Hidden:

@@ -332,7 +332,7 @@ print(json.dumps([before, surroundings.ungranted(policy), surroundings.ungranted
 @needs_landlock
 def test_the_kernel_is_asked() -> None:
     """An unconfined process is found out, a confined one is not, one that holds less than it should is."""
-    done = subprocess.run([sys.executable, "-c", VERIFY], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", VERIFY], capture_output=True, text=True, timeout=150, check=True)
     before, held, less = json.loads(done.stdout)
     # In a container that has taken new privileges away already, that one is granted.
     assert {"a socket", "a process", "ptrace"} <= set(before)

@@ -18,6 +18,9 @@ from safe_triton.server import TritonInstallation, doctor, findings, findings_ho
 from safe_triton.server.attempts import ATTEMPTS
 from safe_triton.server.doctor import Diagnosis, attempt, diagnose
 
+SHARED_MEMORY = Path("/dev/shm")
+LONG_S = 60.0
+
 needs_landlock = pytest.mark.skipif(not landlock.probe()[0], reason=landlock.probe()[1] or "Landlock is here")
 needs_seccomp = pytest.mark.skipif(bool(seccomp.probe()), reason=seccomp.probe() or "seccomp is here")
 
@@ -81,21 +84,25 @@ class TestAttempts:
 
     def test_the_others(self) -> None:
         """no_new_privs, shared memory and stack are tried; nothing of it is left here."""
-        before = sorted(os.listdir("/dev/shm"))
+        before = set(SHARED_MEMORY.iterdir())
         assert attempt("no_new_privs")["is_held"] is True
         assert attempt("shared_memory")["is_held"] is True
         assert attempt("stack", 1 << 20)["is_held"] is True
-        assert [name for name in os.listdir("/dev/shm") if "doctor" in name and name not in before] == []
+        left = {path for path in SHARED_MEMORY.iterdir() if "doctor" in path.name} - before
+        until_s = time.monotonic() + LONG_S
+        while any(path.exists() for path in left):  # those of another test's doctor go in a moment
+            assert time.monotonic() < until_s, left
+            time.sleep(0.01)
         assert attempt("devices", ["/dev/null"])["is_held"] is True
         assert "/dev/none" in attempt("devices", ["/dev/null", "/dev/none"])["detail"]
         assert isinstance(attempt("user_namespace")["is_held"], bool)
 
     def test_a_child_that_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is ended when its time is over, and has not held."""
-        child(monkeypatch, "import time; time.sleep(60)")
+        child(monkeypatch, "import time; time.sleep(300)")
         started = time.monotonic()
         answer = attempt("landlock", timeout_s=0.3)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < LONG_S
         assert answer == {"is_held": False, "detail": "the process that tried it did not end within 0.3 s"}
 
     @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ from safe_triton.errors import IncompatibleEnvironmentError, SafeTritonError, Se
 from safe_triton.server import envoy_binary
 from safe_triton.server.envoy import Envoy, EnvoyGrants, workers
 from safe_triton.server.envoy_binary import EnvoyInstallation, check_config, config_error, locate_envoy
+from safe_triton.server.ports import ReservedPorts
 from tests.attacks.model.schedule import OTHER_USER
 from tests.attacks.model.users import OTHER_ID, command_as, folder_of, missing_for
-from tests.unit.server.envoys import configuration, free_port
+from tests.unit.server.envoys import configuration
 
 WAIT_S = 60.0
 
@@ -134,7 +135,8 @@ class Running:
     """An Envoy with its files; what it printed."""
 
     def __init__(self, installation: EnvoyInstallation, folder: Path, behind: int = 1) -> None:
-        self.port, self.behind = free_port(), behind
+        self.reserved, self.behind = ReservedPorts([0]), behind
+        (self.port,) = self.reserved.numbers
         self.root = folder / "gateway"
         self.root.mkdir(mode=0o700)
         self.log = folder / "log"
@@ -144,11 +146,17 @@ class Running:
         )
         self.envoy = Envoy(installation, self.root, output=self.output, grants=grants)
 
+    def close(self) -> None:
+        """End it, and give back its log and its port."""
+        self.envoy.stop()
+        os.close(self.output)
+        self.reserved.release()
+
     def texts(self, **changes: str) -> dict[str, str]:
         return configuration(self.root, self.port, behind=self.behind, **changes)
 
     def ask(self) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
         try:
             connection.request("GET", "/")
             answer = connection.getresponse()
@@ -166,8 +174,7 @@ def running(installation: EnvoyInstallation, tmp_path_factory: pytest.TempPathFa
         wait_for(found.envoy.is_ready)
         yield found
     finally:
-        found.envoy.stop()
-        os.close(found.output)
+        found.close()
 
 
 class TestRunning:
@@ -195,7 +202,7 @@ class TestRunning:
         is_over = threading.Event()
 
         def load() -> None:
-            connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=WAIT_S)
             while not is_over.is_set():
                 try:
                     connection.request("GET", "/")
@@ -275,8 +282,7 @@ class TestStop:
                         assert client.recv(1000).startswith(b"HTTP/1.1 200")
                     ending.join()
             finally:
-                running.envoy.stop()
-                os.close(running.output)
+                running.close()
         with pytest.raises(SafeTritonError, match="not running"):
             running.envoy.exit_status()
 
@@ -288,8 +294,7 @@ class TestStop:
             wait_for(running.envoy.is_ready)
             maps = Path(f"/proc/{running.envoy.pid}/maps").read_text()
         finally:
-            running.envoy.stop()
-            os.close(running.output)
+            running.close()
         assert "envoy_shared_memory" not in maps
 
 
@@ -306,7 +311,7 @@ try:
     answer = running.ask()
     first = json.loads(running.log.read_text().splitlines()[0])
 finally:
-    running.envoy.stop()
+    running.close()
 print(json.dumps([os.getuid(), answer, first["message"], first["gaps"]]))
 """
 
@@ -322,7 +327,7 @@ def test_as_another_user(installation: EnvoyInstallation) -> None:
             text=True,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder)},
             cwd=folder,
-            timeout=120,
+            timeout=150,
             check=False,
         )
     assert done.returncode == 0, done.stderr[-3000:]

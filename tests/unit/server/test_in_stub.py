@@ -16,7 +16,8 @@ import pytest
 
 import safe_triton
 from safe_triton.confinement import launch
-from safe_triton.server import in_stub, withheld
+from safe_triton.runtime import withheld
+from safe_triton.server import in_stub
 from safe_triton.server.heartbeat import Beat as ReadBeat
 from safe_triton.server.heartbeat import read_beats
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from safe_triton._declared import STUB_NAME
 from safe_triton.errors import IncompatibleEnvironmentError, ServerNotFoundError
 from safe_triton.server import locate as public_locate
 from safe_triton.server.environment import PythonEnvironment, inspect_python
-from safe_triton.server.installation import STUB_NAME, describe
+from safe_triton.server.installation import describe
 
 OPTIONS = "| Option | Value |\n| server_version | {} |\nerror: creating server: failed to stat file"
 

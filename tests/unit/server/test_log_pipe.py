@@ -52,7 +52,7 @@ class TestCopy:
 
         thread = threading.Thread(target=flood, daemon=True)
         thread.start()
-        thread.join(timeout=60)
+        thread.join(timeout=150)
         assert not thread.is_alive()
         assert log.size_bytes() == 8 * PIPE_BYTES
 

@@ -63,7 +63,7 @@ def test_one_that_runs(tmp_path: Path) -> None:
     """A stub that is at work is left alone."""
     path = tmp_path / "triton_python_backend_stub"
     shutil.copy(shutil.which("sleep") or "", path)
-    with subprocess.Popen([path, "60"]) as stub:
+    with subprocess.Popen([path, "300"]) as stub:
         wait(lambda: Path(f"/proc/{stub.pid}/comm").read_text().strip() == STUB_COMM)
         collect_orphans()
         assert state(stub.pid) in {"S", "R"}

@@ -35,7 +35,7 @@ def wait_for_end(process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture
 def sleeping() -> Iterator[subprocess.Popen[bytes]]:
     """A child with the command line of a stub."""
-    code = "import sys, time; sys.stdout.write('!'); sys.stdout.flush(); time.sleep(60)"
+    code = "import sys, time; sys.stdout.write('!'); sys.stdout.flush(); time.sleep(300)"
     process = subprocess.Popen([sys.executable, "-c", code, *ARGUMENTS], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.read(1)

@@ -57,7 +57,7 @@ class Served:
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
         """Status and body."""
-        connection = http.client.HTTPConnection(*self.address, timeout=30)
+        connection = http.client.HTTPConnection(*self.address, timeout=150)
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         text = answer.read().decode()
@@ -148,8 +148,8 @@ class TestStrangers:
         """More connections than are served are closed at once; the others end by themselves."""
         monkeypatch.setattr(endpoint, "CLIENT_S", 1.0)
         served = Served()
-        idle = [socket.create_connection(served.address, timeout=30) for _ in range(MOST_CONNECTIONS)]
-        with socket.create_connection(served.address, timeout=30) as one_more:
+        idle = [socket.create_connection(served.address, timeout=150) for _ in range(MOST_CONNECTIONS)]
+        with socket.create_connection(served.address, timeout=150) as one_more:
             assert one_more.recv(10) == b""
         assert idle[0].recv(10) == b""  # after the time that a client has
         for connection in idle:

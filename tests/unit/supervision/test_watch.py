@@ -21,7 +21,7 @@ def watch() -> Iterator[ProcessWatch]:
     made.close()
 
 
-def start(code: str = "import time; time.sleep(60)") -> subprocess.Popen[bytes]:
+def start(code: str = "import time; time.sleep(300)") -> subprocess.Popen[bytes]:
     """A process of ours."""
     return subprocess.Popen([sys.executable, "-c", code])
 
@@ -34,7 +34,7 @@ class TestWatch:
         assert watch.add(process.pid)
         assert watch.wait(0.0) == []
         process.kill()
-        assert watch.wait(30.0) == [process.pid]
+        assert watch.wait(120.0) == [process.pid]
         assert watch.wait(0.0) == []
         assert watch.pids == set()
         process.wait()
@@ -45,7 +45,7 @@ class TestWatch:
         watch.add(watched.pid)
         watch.kill(other.pid)
         watch.kill(watched.pid)
-        assert watch.wait(30.0) == [watched.pid]
+        assert watch.wait(120.0) == [watched.pid]
         assert other.poll() is None
         watch.kill(watched.pid)
         other.kill()

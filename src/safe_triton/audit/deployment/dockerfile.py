@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
 from collections.abc import Iterator
@@ -13,8 +14,11 @@ from safe_triton.audit.deployment.images import is_triton_image
 from safe_triton.audit.deployment.words import MAX_TEXT_CHARS, Word, expand_dockerfile
 
 MAX_INSTRUCTIONS = 10_000
+MAX_NAME_CHARS = 200
+"""A longer line ends no here-document."""
 
-_HEREDOC = re.compile(r"<<-?\s*[\"']?(\w+)[\"']?")
+# A word of its own: neither a shift, $((1<<2)), nor a here-string, <<<text.
+_HEREDOC = re.compile(r"(?<!\S)\d*<<-?([\"']?)(\w[^\s<\"']*)\1(?!\S)")
 _FROM = re.compile(r"--from=(\S+)")
 _PAIR = re.compile(r"""([A-Za-z_][\w.-]*)=("(?:[^"\\]|\\.)*"|'[^']*'|(?:[^\s\\]|\\.)*)""", re.DOTALL)
 
@@ -50,6 +54,7 @@ def read_instructions(text: str) -> Iterator[Instruction]:
     escape = "`" if found else "\\"
     ending = re.compile(re.escape(escape) + r"[ \t]*$")
     lines = text[:MAX_TEXT_CHARS].splitlines()
+    ends = _Ends(lines)
     at = count = 0
     while at < len(lines) and count < MAX_INSTRUCTIONS:
         first = at
@@ -70,14 +75,30 @@ def read_instructions(text: str) -> Iterator[Instruction]:
             continue
         word, _, rest = "\n".join(parts).strip().partition(" ")
         documents: list[tuple[str, int]] = []
-        for name in _HEREDOC.findall(rest) if word.upper() in {"RUN", "COPY", "ADD"} else ():
-            start = at
-            while at < len(lines) and lines[at].strip() != name:
-                at += 1
-            documents.append(("\n".join(lines[start:at]), start + 1))
-            at += 1
+        for _, name in _HEREDOC.findall(rest) if word.upper() in {"RUN", "COPY", "ADD"} else ():
+            end = ends.behind(name, at)
+            if end < 0:  # docker refuses the file; what follows is read as instructions, so that nothing hides there
+                break
+            documents.append(("\n".join(lines[at:end]), at + 1))
+            at = end + 1
         count += 1
         yield Instruction(word.upper(), rest, first + 1, tuple(documents))
+
+
+class _Ends:
+    """Where lines of one word stand, by which here-documents end."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._places: dict[str, list[int]] = {}
+        for number, line in enumerate(lines):
+            if len(line) < MAX_NAME_CHARS:
+                self._places.setdefault(line.strip(), []).append(number)
+
+    def behind(self, name: str, at: int) -> int:
+        """The first such line from one on; -1 without any."""
+        places = self._places.get(name, [])
+        found = bisect.bisect_left(places, at)
+        return places[found] if found < len(places) else -1
 
 
 def read_stages(text: str) -> tuple[list[Stage], list[Variable]]:

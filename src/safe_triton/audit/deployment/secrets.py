@@ -6,6 +6,7 @@ import itertools
 import re
 
 from safe_triton.audit.deployment.words import is_unknown
+from safe_triton.audit.tokens import TOKENS
 
 _NAMES = frozenset(
     {"PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN", "APIKEY", "CREDENTIAL", "CREDENTIALS", "PASS"}
@@ -15,12 +16,9 @@ _HARMLESS_ENDS = frozenset(
     {"FILE", "PATH", "NAME", "URL", "URI", "DIR", "TTL", "TYPE", "LENGTH", "HEADER", "ENDPOINT", "REF"}
 )
 _SIZES = frozenset({"MAX", "MIN", "NUM", "COUNT", "LIMIT", "PAD", "EOS", "BOS"})
-SECRET_VALUES = re.compile(
-    r"AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|\bhf_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_-]{16,}"
-    r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bnvapi-[\w-]{16,}|\bglpat-[\w-]{16,}|\bxox[abp]-[\w-]{10,}"
-    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
-    r"|\w://[^/@\s:$]+:[^/@\s$]{3,}@"
-)
+SECRET_VALUES = re.compile("|".join((*(pattern for _, pattern in TOKENS), r"\w://[^/@\s:$]+:[^/@\s$]{3,}@")))
+"""A token, or a password in an address."""
+
 _NO_SECRETS = frozenset({"", "true", "false", "none", "null", "yes", "no", "0", "1"})
 
 

@@ -90,6 +90,7 @@ class _Reader:
         self.script = Script(variables=dict(variables))
         self._words: list[Word] = []
         self._expandable = MAX_EXPANDED_CHARS
+        self._arithmetic_end = 0  # of the last (( … )), where << is a shift
         self._pending: list[tuple[str, bool, bool, str]] = []
 
     def read(self) -> None:
@@ -110,6 +111,8 @@ class _Reader:
                     self.script.cut_lines.append(self.line)
                 self.at = self._line_end()
             elif char in ";|&()":
+                if self.at >= self._arithmetic_end and self.text.startswith("((", self.at):
+                    self._arithmetic_end = _closing(self.text, self.at + 2)
                 self._end_command()
                 self.at += 1
             elif char in "<>" and not _PLACEHOLDER.match(self.text, self.at):
@@ -180,7 +183,8 @@ class _Reader:
         self.script.variables[name] = value[:MAX_WORDS]
 
     def _redirection(self) -> None:
-        if self.text.startswith("<<", self.at) and not self.text.startswith("<<<", self.at):
+        is_document = self.text.startswith("<<", self.at) and not self.text.startswith("<<<", self.at)
+        if is_document and self.at >= self._arithmetic_end:
             self.at += 2
             strips_tabs = self.text.startswith("-", self.at)
             self.at += strips_tabs

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from safe_triton.audit.graph.edges import BLS, Graph
 
-UNKNOWN = "?"
-
 
 def dot(graphs: Sequence[Graph]) -> str:
     """Return the graphs of a report, one cluster per repository.

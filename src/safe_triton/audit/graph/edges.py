@@ -131,10 +131,11 @@ def _components(targets: Mapping[str, list[str]]) -> list[list[str]]:
                 if work:
                     low[work[-1][0]] = min(low[work[-1][0]], low[node])
                 if low[node] == order[node]:
-                    at = stack.index(node)
-                    parts.append(stack[at:])
-                    on_stack.difference_update(stack[at:])
-                    del stack[at:]
+                    part = [stack.pop()]
+                    while part[-1] != node:
+                        part.append(stack.pop())
+                    on_stack.difference_update(part)
+                    parts.append(part)
             elif following not in order:
                 order[following] = low[following] = len(order)
                 stack.append(following)

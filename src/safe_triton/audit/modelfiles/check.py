@@ -8,6 +8,7 @@ import re
 import stat
 from pathlib import Path
 
+from safe_triton._declared import STUB_NAME
 from safe_triton.audit.finding import Finding, Level
 from safe_triton.audit.modelfiles import archives, arrays, keras, native, objects, onnx, savedmodel, templates
 from safe_triton.audit.modelfiles.look import MAX_DEPTH, Look
@@ -17,7 +18,6 @@ from safe_triton.audit.modelfiles.zips import find_end, is_zip
 
 MAX_TEXT_BYTES = 16 << 20
 TEXT_HEAD_BYTES = 4096
-STUB = "triton_python_backend_stub"
 _CODE_SUFFIXES = frozenset({"py", "pyi", "md", "rst", "pbtxt", "sh", "c", "cc", "cpp", "h"})
 _TORCHSCRIPT_FILES = re.compile(r"\b(?:from_file|torch\.save|aten::save|torch\.load|ops\.aten\.from_file)\b")
 
@@ -38,8 +38,8 @@ def check_file(path: Path, shown: str, *, size_bytes: int) -> list[Finding]:
         no parser here opens (7z, RAR, cabinet, LZ4), which are reported as unexamined.
     """
     look = Look(path=path, shown=shown)
-    if path.name == STUB:
-        look.find("python-stub-in-repo", f"{STUB} runs in place of Triton's own stub")
+    if path.name == STUB_NAME:
+        look.find("python-stub-in-repo", f"{STUB_NAME} runs in place of Triton's own stub")
     if size_bytes == 0:
         _check_name(None, look)
         return look.findings
@@ -52,19 +52,14 @@ def check_file(path: Path, shown: str, *, size_bytes: int) -> list[Finding]:
         return look.findings
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            _examine_safely(FileSource(descriptor), look)
+            check_source(FileSource(descriptor), look)
     finally:
         os.close(descriptor)
     return look.findings
 
 
-def check_bytes(data: Source, look: Look) -> None:
-    """Look at a source that is no file of its own."""
-    _examine_safely(data, look)
-
-
-def _examine_safely(source: Source, look: Look) -> None:
-    """Look; whatever goes wrong is a finding, never a pass."""
+def check_source(source: Source, look: Look) -> None:
+    """Look at a source; whatever goes wrong is a finding, never a pass."""
     try:
         examine(source, look)
     except (RecursionError, MemoryError) as error:

@@ -436,7 +436,6 @@ def _pop(machine: Machine, _argument: Any) -> None:
 
 
 def _persistent(machine: Machine, _argument: Any) -> None:
-    machine.walk.persistent_ids += 1
     machine.push(UNKNOWN)
 
 

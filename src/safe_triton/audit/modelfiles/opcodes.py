@@ -83,7 +83,6 @@ class Walk:
     raw: list[Blob] = field(default_factory=list)  # array data between opcodes, as joblib writes it
     calls: int = 0
     framed: bool = False
-    persistent_ids: int = 0
     is_complete: bool = False
     is_cut: bool = False  # a limit of ours ended the walk
     problem: str = ""  # why an interpreter would raise

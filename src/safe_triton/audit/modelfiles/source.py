@@ -33,18 +33,6 @@ class FileSource:
         return os.pread(self.descriptor, length, offset) if 0 <= offset < self.size and length > 0 else b""
 
 
-class BytesSource:
-    """Bytes in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.size = len(data)
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Slice."""
-        return self.data[offset : offset + length] if offset >= 0 and length > 0 else b""
-
-
 class PartSource:
     """A window onto another source."""
 

@@ -290,8 +290,6 @@ def _note_template(config: Config, placeholders: list[int]) -> None:
     config.has_placeholders = True
     first = config.text[placeholders[0] : placeholders[0] + 40].splitlines()[0]
     more = f" and {len(placeholders) - 1} more" if len(placeholders) > 1 else ""
-    config.findings = [each for each in config.findings if each.rule != "config-parse-error"]
-    config.is_broken = False
     config.findings.append(config.find("config-placeholder", placeholders[0], f"placeholder {first!r}{more}"))
     cuts = sorted({each.whole for each in config.tree.walk() if each.is_placeholder and not each.is_string})
     outer: list[tuple[int, int, str]] = []
@@ -346,12 +344,10 @@ def _note_refusal(config: Config, text: str) -> None:
 
 def _nearest_value(config: Config, said: str) -> str:
     """For a value that an enumeration does not have: the nearest that it has."""
-    match = re.search(r'Enum type "[\w.]*?(\w+)" has no value named (\w+)', said)
+    match = re.search(r'Enum type "([\w.]+)" has no value named (\w+)', said)
     if match is None:
         return ""
-    pool = config.message.DESCRIPTOR.file.pool
-    name = re.search(r'Enum type "([\w.]+)"', said)
-    values = list(pool.FindEnumTypeByName(name[1]).values_by_name) if name else []
+    values = list(config.message.DESCRIPTOR.file.pool.FindEnumTypeByName(match[1]).values_by_name)
     near = difflib.get_close_matches(match[2], values, n=1)
     return near[0] if near else ""
 

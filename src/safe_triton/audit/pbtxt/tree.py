@@ -59,6 +59,11 @@ class Field:
     def __bool__(self) -> bool:
         return self.start >= 0
 
+    @property
+    def is_template(self) -> bool:
+        """Whether a template's placeholder stands in it, or in any field below."""
+        return self.is_placeholder or any(each.is_placeholder for each in self.walk())
+
     def all(self, name: str) -> list[Field]:
         """The fields of that name, in the file's order."""
         return [child for child in self.children if child.name == name]

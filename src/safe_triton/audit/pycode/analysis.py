@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safe_triton.audit.finding import Finding, Level
 from safe_triton.audit.pycode import judge, models
+from safe_triton.audit.pycode.call import Call
 from safe_triton.audit.pycode.facts import BlsCall, PythonFacts, Started
 from safe_triton.audit.pycode.interpret import Interpreter
 from safe_triton.audit.pycode.modules import MAX_MODULES, Finder, Module, SourceError, parse, read
@@ -47,12 +48,6 @@ class Analysis:
     has_validation: bool = False
     has_protect: bool = False
     validating: set[int] = field(default_factory=set)
-    # Modules that are often reached by their dictionary, and names that a missing import would bring.
-    roots: tuple[str, ...] = ("os", "posix", "subprocess", "builtins", "sys", "pickle", "ctypes")
-    loose_names: frozenset[str] = frozenset(
-        {"pb_utils", "request", "requests", "os", "subprocess", "pickle", "socket", "shutil", "importlib", "ctypes"}
-        | {"marshal", "yaml", "joblib", "torch", "urllib"}
-    )
 
     def __post_init__(self) -> None:
         self.run = Interpreter(self)
@@ -132,18 +127,8 @@ class Analysis:
         """Judge a dictionary that is written out, whose entries become keywords elsewhere."""
         judge.check_trust(self, {key: value for key, value in entries if isinstance(key, str)}, node, module)
 
-    def check_call(
-        self,
-        node: ast.Call,
-        function: Value,
-        base: Value,
-        method: str,
-        arguments: list[Value],
-        keywords: dict[str, Value],
-        scope: Scope,
-    ) -> None:
+    def check_call(self, call: Call) -> None:
         """Judge a call."""
-        call = judge.Call(node, function, base, method, arguments, keywords, scope.module)
         judge.check_call(self, call)
 
     def find(
@@ -188,13 +173,17 @@ class Analysis:
         name = "" if isinstance(info.node, ast.Lambda) else info.node.name
         parameters = [*info.node.args.posonlyargs, *info.node.args.args]
         sdk = models.is_sdk_class(self.run, info.own_class)
+
+        def given(parameter: ast.arg) -> Value:
+            return models.parameter(name, parameter.arg, sdk=sdk, in_class=bool(info.own_class))
+
         values: list[Value] = []
         for position, parameter in enumerate(parameters):
             is_receiver = position == 0 and info.own_class and not info.is_static
             values.append(
                 Value(names=frozenset({"<self>"}), classes=frozenset({info.own_class}))
                 if is_receiver
-                else models.parameter(name, parameter.arg, sdk=sdk, in_class=bool(info.own_class))
+                else given(parameter)
             )
         defaults = len(info.node.args.defaults)
         required = len(values) - defaults
@@ -202,9 +191,9 @@ class Analysis:
         while len(values) > required and values[-1] is UNKNOWN:
             values.pop()
         keywords = {
-            parameter.arg: models.parameter(name, parameter.arg, sdk=sdk, in_class=bool(info.own_class))
+            parameter.arg: value
             for parameter in info.node.args.kwonlyargs
-            if models.parameter(name, parameter.arg, sdk=sdk, in_class=bool(info.own_class)) is not UNKNOWN
+            if (value := given(parameter)) is not UNKNOWN
         }
         self.has_validation = False
         try:

@@ -1,4 +1,4 @@
-"""Expressions: what each may be."""
+"""Expressions other than calls: what each may be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safe_triton.audit.pycode import calls, fold, results
+from safe_triton.audit.pycode import fold, results
 from safe_triton.audit.pycode.sinks import canonical, rule_of
 from safe_triton.audit.pycode.value import HOLE, MAX_ITEMS, UNKNOWN, Value, constant, derived, join, named, sketched
 
@@ -18,18 +18,16 @@ if TYPE_CHECKING:
     from safe_triton.audit.pycode.scopes import Scope
 
 _BUILTINS = frozenset(dir(builtins)) | {"execfile", "unicode", "long", "raw_input", "reload", "xrange", "file"}
-# Facts about data that decide nothing but sizes.
+# Names that a missing import would bring.
+_LOOSE_NAMES = frozenset(
+    {"pb_utils", "request", "requests", "os", "subprocess", "pickle", "socket", "shutil", "importlib", "ctypes"}
+    | {"marshal", "yaml", "joblib", "torch", "urllib"}
+)
 # What gives its parts by item as well as by attribute.
 _BY_ITEM = frozenset({"ctypes.cdll", "ctypes.pydll", "ctypes.windll", "plumbum.local"})
 _CONSTANTS = {"os.sep": "/", "os.path.sep": "/", "os.pardir": "..", "os.path.pardir": "..", "os.curdir": "."}
+# Facts about data that decide nothing but sizes.
 _MEASURES = frozenset({"shape", "size", "nbytes", "ndim", "dtype", "itemsize"})
-
-
-def evaluate(run: Interpreter, node: ast.expr, scope: Scope) -> Value:
-    """Return what an expression may be."""
-    run.analysis.spend()
-    handler = HANDLERS.get(type(node))
-    return handler(run, node, scope) if handler is not None else UNKNOWN
 
 
 def element(value: Value) -> Value:
@@ -134,7 +132,7 @@ def _constant(_run: Interpreter, node: ast.Constant, _scope: Scope) -> Value:
     return constant(value) if isinstance(value, str | bytes | int | float | bool | type(None)) else UNKNOWN
 
 
-def _name(run: Interpreter, node: ast.Name, scope: Scope) -> Value:
+def _name(_run: Interpreter, node: ast.Name, scope: Scope) -> Value:
     found = scope.find(node.id)
     if found is not None:
         return found
@@ -150,7 +148,7 @@ def _name(run: Interpreter, node: ast.Name, scope: Scope) -> Value:
             return named(origin)
     if node.id in _BUILTINS:
         return named(f"builtins.{node.id}")
-    return named(node.id) if node.id in run.analysis.loose_names else UNKNOWN
+    return named(node.id) if node.id in _LOOSE_NAMES else UNKNOWN
 
 
 def attribute_value(run: Interpreter, node: ast.Attribute, base: Value, scope: Scope) -> Value:
@@ -162,14 +160,14 @@ def attribute_value(run: Interpreter, node: ast.Attribute, base: Value, scope: S
 
 
 def _attribute(run: Interpreter, node: ast.Attribute, scope: Scope) -> Value:
-    return attribute_value(run, node, evaluate(run, node.value, scope), scope)
+    return attribute_value(run, node, run.evaluate(node.value, scope), scope)
 
 
 def _subscript(run: Interpreter, node: ast.Subscript, scope: Scope) -> Value:
-    base = evaluate(run, node.value, scope)
+    base = run.evaluate(node.value, scope)
     if isinstance(node.slice, ast.Slice):
         return _slice(run, node.slice, base, scope)
-    key = evaluate(run, node.slice, scope)
+    key = run.evaluate(node.slice, scope)
     return item_of(run, base, key, scope)
 
 
@@ -228,8 +226,7 @@ def item_of(run: Interpreter, base: Value, key: Value, scope: Scope) -> Value:
 def _slice(run: Interpreter, node: ast.Slice, base: Value, scope: Scope) -> Value:
     """Return a part of a value."""
     bounds = [
-        evaluate(run, part, scope).constant if part is not None else None
-        for part in (node.lower, node.upper, node.step)
+        run.evaluate(part, scope).constant if part is not None else None for part in (node.lower, node.upper, node.step)
     ]
     if all(bound is None or isinstance(bound, int) for bound in bounds) and isinstance(base.constant, str | bytes):
         folded = fold.attempt(lambda: base.constant[slice(*bounds)])
@@ -248,14 +245,14 @@ def _binary(run: Interpreter, node: ast.BinOp, scope: Scope) -> Value:
     while isinstance(at, ast.BinOp):
         parts.append((type(at.op).__name__, at.right))
         at = at.left
-    value = evaluate(run, at, scope)
+    value = run.evaluate(at, scope)
     for operator, right in reversed(parts):
-        value = combine(operator, value, evaluate(run, right, scope))
+        value = combine(operator, value, run.evaluate(right, scope))
     return value
 
 
 def _joined(run: Interpreter, node: ast.JoinedStr, scope: Scope) -> Value:
-    values = [evaluate(run, part, scope) for part in node.values]
+    values = [run.evaluate(part, scope) for part in node.values]
     plain = [
         value if getattr(part, "format_spec", None) is None else UNKNOWN
         for part, value in zip(node.values, values, strict=True)
@@ -267,11 +264,11 @@ def _joined(run: Interpreter, node: ast.JoinedStr, scope: Scope) -> Value:
 
 
 def _boolean(run: Interpreter, node: ast.BoolOp, scope: Scope) -> Value:
-    return join([evaluate(run, part, scope) for part in node.values])
+    return join([run.evaluate(part, scope) for part in node.values])
 
 
 def _unary(run: Interpreter, node: ast.UnaryOp, scope: Scope) -> Value:
-    value = evaluate(run, node.operand, scope)
+    value = run.evaluate(node.operand, scope)
     number = value.constant
     if isinstance(node.op, ast.USub) and isinstance(number, int | float):
         return constant(-number)
@@ -281,7 +278,7 @@ def _unary(run: Interpreter, node: ast.UnaryOp, scope: Scope) -> Value:
 
 
 def _compare(run: Interpreter, node: ast.Compare, scope: Scope) -> Value:
-    values = [evaluate(run, part, scope) for part in (node.left, *node.comparators)]
+    values = [run.evaluate(part, scope) for part in (node.left, *node.comparators)]
     if any(not isinstance(operator, ast.Is | ast.IsNot) for operator in node.ops):
         if run.tests and any(value.is_request or value.is_measure for value in values):
             run.analysis.validated()
@@ -291,8 +288,8 @@ def _compare(run: Interpreter, node: ast.Compare, scope: Scope) -> Value:
 
 def _conditional(run: Interpreter, node: ast.IfExp, scope: Scope) -> Value:
     with run.condition():
-        evaluate(run, node.test, scope)
-    return join([evaluate(run, node.body, scope), evaluate(run, node.orelse, scope)])
+        run.evaluate(node.test, scope)
+    return join([run.evaluate(node.body, scope), run.evaluate(node.orelse, scope)])
 
 
 def _sequence(run: Interpreter, node: ast.Tuple | ast.List | ast.Set, scope: Scope) -> Value:
@@ -300,10 +297,10 @@ def _sequence(run: Interpreter, node: ast.Tuple | ast.List | ast.Set, scope: Sco
     flags: list[Value] = []
     for part in node.elts:
         if isinstance(part, ast.Starred):
-            value = evaluate(run, part.value, scope)
+            value = run.evaluate(part.value, scope)
             items.extend(value.items if value.items is not None else (element(value),))
         else:
-            items.append(evaluate(run, part, scope))
+            items.append(run.evaluate(part, scope))
     flags.extend(item.flags() for item in items)
     return replace(derived(*flags), items=tuple(items[:MAX_ITEMS]))
 
@@ -312,12 +309,12 @@ def _dictionary(run: Interpreter, node: ast.Dict, scope: Scope) -> Value:
     entries: list[tuple[Any, Value]] = []
     keys: list[Value] = []
     for key, item in zip(node.keys, node.values, strict=True):
-        value = evaluate(run, item, scope)
+        value = run.evaluate(item, scope)
         if key is None:
             entries.extend(value.entries)
             keys.append(value)
             continue
-        name = evaluate(run, key, scope)
+        name = run.evaluate(key, scope)
         keys.append(name)
         entries.append((name.constant if len(name.constants) == 1 else None, value))
     flags = derived(*(value for _, value in entries), *keys)
@@ -329,7 +326,7 @@ def _comprehension(run: Interpreter, node: Any, scope: Scope) -> Value:
     inner = type(scope)(scope.module, {}, scope)
     several: list[Value] | None = None
     for generator in node.generators:
-        iterated = evaluate(run, generator.iter, inner)
+        iterated = run.evaluate(generator.iter, inner)
         if (
             len(node.generators) == 1
             and not generator.ifs
@@ -339,18 +336,18 @@ def _comprehension(run: Interpreter, node: Any, scope: Scope) -> Value:
             several = []
             for item in iterated.items[:MAX_ITEMS]:
                 run.assign(generator.target, item, inner)
-                several.append(evaluate(run, node.elt, inner))
+                several.append(run.evaluate(node.elt, inner))
             break
         run.assign(generator.target, element(iterated), inner)
         for test in generator.ifs:
             with run.condition():
-                evaluate(run, test, inner)
+                run.evaluate(test, inner)
     if isinstance(node, ast.DictComp):
-        key, value = evaluate(run, node.key, inner), evaluate(run, node.value, inner)
+        key, value = run.evaluate(node.key, inner), run.evaluate(node.value, inner)
         return replace(derived(key, value), entries=((None, value),))
     if several is not None:
         return replace(derived(*several), items=tuple(several))
-    value = evaluate(run, node.elt, inner)
+    value = run.evaluate(node.elt, inner)
     return replace(derived(value), items=(value,) if value.names or value.functions else None)
 
 
@@ -359,13 +356,13 @@ def _lambda(run: Interpreter, node: ast.Lambda, scope: Scope) -> Value:
 
 
 def _walrus(run: Interpreter, node: ast.NamedExpr, scope: Scope) -> Value:
-    value = evaluate(run, node.value, scope)
+    value = run.evaluate(node.value, scope)
     run.assign(node.target, value, scope)
     return value
 
 
 def _inner(run: Interpreter, node: Any, scope: Scope) -> Value:
-    return evaluate(run, node.value, scope) if node.value is not None else UNKNOWN
+    return run.evaluate(node.value, scope)
 
 
 def _yield(run: Interpreter, node: Any, scope: Scope) -> Value:
@@ -400,5 +397,4 @@ HANDLERS: dict[type[ast.expr], Callable[[Interpreter, Any, Scope], Value]] = {
     ast.FormattedValue: _inner,
     ast.Yield: _yield,
     ast.YieldFrom: _yield,
-    ast.Call: calls.evaluate_call,
 }

@@ -48,9 +48,18 @@ _CODECS = frozenset(
 
 def _codec(data: Any, name: str = "utf-8", *_rest: Any) -> Any:
     """Decode by a codec that cannot grow its input."""
-    if name.lower() not in _CODECS:
-        raise ValueError(name)
-    return codecs.decode(data, name)
+    return codecs.decode(data, _known(name))
+
+
+def _encoded(text: str, encoding: str = "utf-8", *_rest: Any, **_named: Any) -> bytes:
+    """Encode by one of the same codecs: punycode takes minutes for a text of some thousand characters."""
+    return text.encode(_known(encoding))
+
+
+def _known(codec: str) -> str:
+    if codec.lower() not in _CODECS:
+        raise ValueError(codec)
+    return codec
 
 
 def _inflate(data: bytes, *_rest: Any) -> bytes:
@@ -86,9 +95,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "operator.add": operators.add,
     "operator.concat": operators.add,
 }
-PERCENT = re.compile(r"%(?:\([^)]*\))?[-+ #0-9.*]*[A-Za-z]")
+PERCENT = re.compile(r"%(?:\([^)]{0,200}\))?[-+ #0-9.*]{0,20}[A-Za-z]")
 BRACES = re.compile(r"\{[^{}]*\}")
-"""What a format puts something else in place of."""
+"""What a format puts something else in place of. Bounded: a text of nothing but ``%(`` costs no more."""
+
+MAX_WORK_CHARS = 1 << 24
+"""What a method may make of a text at the most: each of its characters becomes another text in ``replace``."""
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "Sub": operators.sub,
@@ -137,6 +149,13 @@ def function(name: str, arguments: list[Value]) -> Value | None:
     return attempt(known, *values)
 
 
+def _length(value: Any) -> int:
+    """How long a text, or the longest of a list, is; or the list itself."""
+    if isinstance(value, list):
+        return max(len(value), *map(_length, value)) if value else 0
+    return len(value) if isinstance(value, str | bytes) else 0
+
+
 def method(base: Value, name: str, arguments: list[Value], keywords: dict[str, Value]) -> Value | None:
     """Fold a method of a text."""
     target = base.constant
@@ -150,6 +169,10 @@ def method(base: Value, name: str, arguments: list[Value], keywords: dict[str, V
         return None
     if name == "decode":
         return attempt(_codec, target, *(values or ["utf-8"])) if isinstance(target, bytes) else None
+    if name == "encode":
+        return attempt(_encoded, target, *values, **named) if isinstance(target, str) else None
+    if len(target) * max(map(_length, (*values, *named.values())), default=1) > MAX_WORK_CHARS:
+        return None
     # A width of a billion is one character to write; and what is put in may be long.
     if name == "format" and (any(sign in str(target) for sign in ":!") or len(target) > 2000):
         return None

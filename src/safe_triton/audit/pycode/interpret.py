@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safe_triton.audit.pycode import expressions
+from safe_triton.audit.pycode import calls, expressions
+from safe_triton.audit.pycode.call import Call
 from safe_triton.audit.pycode.modules import Module
 from safe_triton.audit.pycode.scopes import ClassInfo, Function, FunctionInfo, Scope, joined
 from safe_triton.audit.pycode.search_path import check_bound
@@ -48,8 +49,12 @@ class Interpreter:
                 handler(self, statement, scope)
 
     def evaluate(self, node: ast.expr | None, scope: Scope) -> Value:
-        """Evaluate an expression."""
-        return UNKNOWN if node is None else expressions.evaluate(self, node, scope)
+        """Return what an expression may be."""
+        if node is None:
+            return UNKNOWN
+        self.analysis.spend()
+        handler = EXPRESSIONS.get(type(node))
+        return handler(self, node, scope) if handler is not None else UNKNOWN
 
     @contextmanager
     def condition(self) -> Iterator[None]:
@@ -168,13 +173,8 @@ class Interpreter:
             found.append(self.attributes[name])
         if not found and base.classes:
             # What a base outside the repository gives: its name, so that its methods can be judged.
-            outside = {
-                f"{origin}.{name}"
-                for place in base.classes
-                for info in self.lineage(place)
-                for origin in info.bases.names
-            }
-            return Value(names=frozenset(outside), is_request=base.is_request)
+            outside = frozenset(f"{origin}.{name}" for origin in self.origins(base))
+            return Value(names=outside, is_request=base.is_request)
         return join(found)
 
     def call(self, place: int, arguments: list[Value], keywords: dict[str, Value], receiver: Value | None) -> Value:
@@ -345,7 +345,7 @@ def _function(run: Interpreter, node: ast.FunctionDef | ast.AsyncFunctionDef, sc
         known = run.evaluate(decorator, scope)
         if not isinstance(decorator, ast.Call):  # @os.system is a call of it
             call = ast.copy_location(ast.Call(decorator, [], []), decorator)
-            run.analysis.check_call(call, known, UNKNOWN, "", [value], {}, scope)
+            run.analysis.check_call(Call(call, known, UNKNOWN, "", [value], {}, scope.module))
     scope.names[node.name] = value
 
 
@@ -440,6 +440,10 @@ def _match(run: Interpreter, node: ast.Match, scope: Scope) -> None:
     run.branches(scope, lambda: None, *(make(case) for case in node.cases))
 
 
+EXPRESSIONS: dict[type[ast.expr], Callable[[Interpreter, Any, Scope], Value]] = {
+    **expressions.HANDLERS,
+    ast.Call: calls.evaluate_call,
+}
 STATEMENTS: dict[type[ast.stmt], Callable[[Interpreter, Any, Scope], None]] = {
     ast.Expr: _expression,
     ast.Assign: _assign,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safe_triton.audit.finding import Level
 from safe_triton.audit.pycode import paths, search_path
+from safe_triton.audit.pycode.call import Call, reaches
 from safe_triton.audit.pycode.facts import BlsCall
 from safe_triton.audit.pycode.launch import note_started
 from safe_triton.audit.pycode.sinks import (
@@ -36,6 +36,9 @@ _PIP = re.compile(
 _INSTALLER = re.compile(r"(?:pip|ensurepip|conda|easy_install)\b")
 _DOWNLOADED = frozenset({"torch.hub.load_state_dict_from_url", "torch.utils.model_zoo.load_url"})
 _SAFE_YAML = re.compile(r"(?:C?SafeLoader|C?BaseLoader)$")
+# Function -> position of allow_pickle, which is off by default.
+_ALLOW_PICKLE = {"numpy.load": 2, "numpy.NpzFile": 2, "numpy.lib.format.read_array": 1}
+_BLS_METHODS = frozenset({"infer", "async_infer", "stream", "async_stream"})
 _ERROR_SINKS = ("TritonError", "TritonModelException", "InferenceResponse")
 _INTERPRETER = re.compile(
     r"(?:\w*sh|busybox|env|xargs|ssh|sudo|su|python[\d.]*|pypy\d*|perl|ruby|node|php|lua|awk|gawk|bc|dc|at|gdb|parallel|psql|sqlite3"
@@ -58,44 +61,6 @@ _NOT_CALLED = frozenset(
         "setattr",
     )
 )
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call, evaluated."""
-
-    node: ast.Call
-    function: Value
-    base: Value
-    method: str
-    arguments: list[Value]
-    keywords: dict[str, Value]
-    module: Module
-
-    @property
-    def all(self) -> list[Value]:
-        """Every argument."""
-        return [*self.arguments, *self.keywords.values()]
-
-    def argument(self, position: int, *keywords: str) -> Value | None:
-        """Return an argument by position or keyword."""
-        for keyword in keywords:
-            if keyword in self.keywords:
-                return self.keywords[keyword]
-        return self.arguments[position] if 0 <= position < len(self.arguments) else None
-
-    def is_reached(self) -> bool:
-        """Tell whether request data are among what is passed."""
-        return any(reaches(value) for value in (*self.all, self.function))
-
-
-def reaches(value: Value, depth: int = 0) -> bool:
-    """Tell whether request data are in a value or inside it."""
-    if value.is_request:
-        return True
-    if depth > 4:
-        return False
-    return any(reaches(item, depth + 1) for item in (*(value.items or ()), *(inner for _, inner in value.entries)))
 
 
 def report(analysis: Analysis, call: Call, rule: str, message: str, *, level: Level | None = None) -> None:
@@ -224,14 +189,12 @@ def is_safe_load(name: str, call: Call) -> bool:
     keywords = call.keywords
     if name in {"torch.load", "torch.legacy.load"}:
         return is_true(keywords.get("weights_only"))
-    if name in {"numpy.load", "numpy.lib.npyio.NpzFile", "numpy.lib.format.read_array"}:
-        given = call.argument(2 if name == "numpy.load" else 1, "allow_pickle")
+    if name in _ALLOW_PICKLE:
+        given = call.argument(_ALLOW_PICKLE[name], "allow_pickle")
         return (given is None and "**" not in keywords) or is_false(given)
     if name in {"yaml.load", "yaml.load_all"}:
         loader = call.argument(1, "Loader")
         return loader is not None and bool(loader.names) and all(_SAFE_YAML.search(found) for found in loader.names)
-    if name in {"yaml.Loader", "yaml.FullLoader", "yaml.UnsafeLoader", "yaml.CLoader"}:
-        return False
     if name == "ruamel.yaml.YAML":
         return "unsafe" not in (call.argument(0, "typ") or UNKNOWN).texts()
     if name.startswith("keras."):
@@ -240,8 +203,6 @@ def is_safe_load(name: str, call: Call) -> bool:
         return not is_false(keywords.get("safe_mode")) and not call.is_reached()
     if name.startswith("skops."):
         return not is_true(keywords.get("trusted")) and "unknown_types" not in keywords
-    if name.endswith("Unpickler"):
-        return False
     return False
 
 
@@ -393,11 +354,7 @@ def check_bls(analysis: Analysis, call: Call) -> None:
             return
         model = call.argument(4, "model_name")
         version = call.argument(5, "model_version")
-    elif (
-        call.method
-        and ".bls." in f".{ast.unparse(call.node.func)}."
-        and call.method in {"infer", "async_infer", "stream"}
-    ):
+    elif call.method in _BLS_METHODS and ".bls." in f".{ast.unparse(call.node.func)}.":
         # Version and bounds are those of the class's BlsPolicy, see check_bls_policy; so are names that are computed.
         model = call.argument(0, "model")
         for text in model.texts() if model is not None and not model.is_request else ():

@@ -14,7 +14,7 @@ from safe_triton.audit.pycode.value import HOLE, UNKNOWN, Value
 
 if TYPE_CHECKING:
     from safe_triton.audit.pycode.analysis import Analysis
-    from safe_triton.audit.pycode.judge import Call
+    from safe_triton.audit.pycode.call import Call
     from safe_triton.audit.pycode.modules import Module
 
 MAX_COMMANDS = 64

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from safe_triton.audit.pycode import fold
+from safe_triton.audit.pycode.call import Call
 from safe_triton.audit.pycode.sinks import rule_of
 from safe_triton.audit.pycode.value import HOLE, MAX_ITEMS, UNKNOWN, Value, begins, constant, derived, join, sketched
 
@@ -34,44 +35,39 @@ _PATH_RESULT = frozenset({"pathlib.Path()"})
 _ERROR_TEXTS = ("traceback.format", "sys.exc_info", "traceback.TracebackException", "sys.exception")
 
 
-def result_of(
-    run: Interpreter, function: Value, base: Value, method: str, arguments: list[Value], keywords: dict[str, Value]
-) -> Value:
+def result_of(run: Interpreter, call: Call) -> Value:
     """Return what a call gives."""
-    inlined = of_repository(run, function, base, arguments, keywords)
+    inlined = of_repository(run, call)
     if not inlined:
-        known = of_builtins(function, base, arguments, keywords)
-        if known is None:
-            known = of_paths(function, base, method, arguments)
-        if known is None:
-            known = folded(function, base, method, arguments, keywords)
-        if known is not None:
-            return known
-    hand_on(run, arguments, keywords, base)
-    names = function.names
-    everything = [*arguments, *keywords.values(), base.flags()]
+        for look in (of_builtins, of_paths, folded):
+            known = look(call)
+            if known is not None:
+                return known
+    hand_on(run, call.all, call.base)
+    names, base = call.function.names, call.base
+    everything = [*call.all, base.flags()]
     made = derived(*everything, names=frozenset(f"{name}()" for name in names if not name.startswith("<")))
     if inlined:
         return join([*inlined, *([made] if names else [])])
-    sketch = _partly_known(function, base, method, arguments, made)
+    sketch = _partly_known(call, made)
     if sketch is not None:
         return sketch
-    if method == "format" and base.text:
+    if call.method == "format" and base.text:
         return replace(made, sketch=fold.BRACES.sub(HOLE, base.text))
     if any(name.startswith("builtins.") and rule_of(name) is not None for name in names):
         return derived(*everything)
     return made
 
 
-def _partly_known(function: Value, base: Value, method: str, arguments: list[Value], made: Value) -> Value | None:
+def _partly_known(call: Call, made: Value) -> Value | None:
     """Return what joins and splits texts of which parts are known, as command lines are made."""
-    if method == "join" and base.text is not None and arguments and arguments[0].items:
-        parts = [part for item in arguments[0].items for part in (base, item)]
+    if call.method == "join" and call.base.text is not None and call.first.items:
+        parts = [part for item in call.first.items for part in (call.base, item)]
         return replace(made, sketch=sketched(parts[1:]))
-    is_shell = "shlex.split" in function.names
-    if not is_shell and (method != "split" or arguments):
+    is_shell = "shlex.split" in call.function.names
+    if not is_shell and (call.method != "split" or call.arguments):
         return None
-    text = (arguments[0] if is_shell and arguments else base).likely
+    text = (call.first if is_shell and call.arguments else call.base).likely
     if text is None or len(text) > MAX_WORDS_CHARS:
         return None
     try:
@@ -82,9 +78,8 @@ def _partly_known(function: Value, base: Value, method: str, arguments: list[Val
     return replace(made, names=frozenset(), items=tuple(items[:MAX_ITEMS]))
 
 
-def hand_on(run: Interpreter, arguments: list[Value], keywords: dict[str, Value], base: Value) -> tuple[Value, ...]:
+def hand_on(run: Interpreter, given: list[Value], base: Value) -> tuple[Value, ...]:
     """Call the functions among the arguments with all the others, as whoever gets them will; return what they give."""
-    given = [*arguments, *keywords.values()]
     if not any(value.functions for value in given):
         return ()
     found: list[Value] = []
@@ -100,10 +95,9 @@ def hand_on(run: Interpreter, arguments: list[Value], keywords: dict[str, Value]
     return tuple(found)
 
 
-def of_repository(
-    run: Interpreter, function: Value, base: Value, arguments: list[Value], keywords: dict[str, Value]
-) -> list[Value]:
+def of_repository(run: Interpreter, call: Call) -> list[Value]:
     """Inline what the repository defines."""
+    function, base, arguments, keywords = call.function, call.base, call.arguments, call.keywords
     receiver = base if base.classes or "<self>" in base.names else None
     inlined = [run.call(place, arguments, keywords, receiver) for place in function.functions]
     for place in function.classes:
@@ -116,9 +110,9 @@ def of_repository(
     return inlined
 
 
-def of_builtins(function: Value, base: Value, arguments: list[Value], keywords: dict[str, Value]) -> Value | None:
+def of_builtins(call: Call) -> Value | None:
     """Return what builtins give whose results matter."""
-    names = function.names
+    names, arguments, keywords = call.function.names, call.arguments, call.keywords
     if "<self>" in names:  # a class made by type()
         return Value(names=frozenset({"<self>"}))
     if "json.loads" in names and arguments and "<model_config>" in arguments[0].names:
@@ -139,16 +133,16 @@ def of_builtins(function: Value, base: Value, arguments: list[Value], keywords: 
         known += (
             (pair[0].constant if len(pair[0].constants) == 1 else None, pair[1]) for pair in pairs if len(pair) == 2
         )
-        flags = derived(*arguments, *keywords.values(), base.flags())
+        flags = derived(*call.all, call.base.flags())
         return replace(flags, entries=(*known, *keywords.items()))
     if any(name.startswith(_ERROR_TEXTS) for name in names):
         return Value(is_error=True)
     return None
 
 
-def of_paths(function: Value, base: Value, method: str, arguments: list[Value]) -> Value | None:
+def of_paths(call: Call) -> Value | None:
     """Return what makes and changes paths."""
-    names = function.names
+    names, base, method, arguments = call.function.names, call.base, call.method, call.arguments
     if "os.path.join" in names:
         return join_path(arguments)
     if method == "joinpath":
@@ -190,17 +184,15 @@ def join_path(parts: list[Value], names: frozenset[str] = frozenset()) -> Value:
     return replace(flags, sketch=begins(prefix), constants=(prefix,) if known and prefix else (), is_own=own)
 
 
-def folded(
-    function: Value, base: Value, method: str, arguments: list[Value], keywords: dict[str, Value]
-) -> Value | None:
+def folded(call: Call) -> Value | None:
     """Compute a call on constants."""
-    if method:
-        found = fold.method(base, method, arguments, keywords)
+    if call.method:
+        found = fold.method(call.base, call.method, call.arguments, call.keywords)
         if found is not None:
-            return replace(found, is_request=base.is_request)
-    if not keywords:
-        for name in function.names:
-            found = fold.function(name, arguments)
+            return replace(found, is_request=call.base.is_request)
+    if not call.keywords:
+        for name in call.function.names:
+            found = fold.function(name, call.arguments)
             if found is not None:
                 return found
     return None

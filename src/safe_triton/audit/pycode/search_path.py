@@ -62,7 +62,8 @@ def check_bound(
 
 
 def _is_off(value: Value) -> bool:
-    return bool(set(map(str.lower, value.texts())) & {"", "0", "false", "no"})
+    """Whether it is off, however the code decides: one of two values that is on would be one too many."""
+    return bool(value.constants) and set(map(str.lower, value.texts())) <= {"", "0", "false", "no"}
 
 
 def _hook(analysis: Analysis, node: ast.expr, module: Module) -> None:

@@ -120,7 +120,7 @@ EXACT: dict[str, str] = {
             dill.loads dill.load_session dill.load_module dill.Unpickler dill.source.importable cloudpickle.load
             cloudpickle.loads joblib.load torch.load torch.legacy.load torch.package.PackageImporter
             torch.multiprocessing.reductions.rebuild_tensor numpy.load numpy.lib.format.read_array
-            numpy.lib.npyio.NpzFile marshal.load marshal.loads shelve.open shelve.Shelf shelve.DbfilenameShelf
+            numpy.NpzFile marshal.load marshal.loads shelve.open shelve.Shelf shelve.DbfilenameShelf
             jsonpickle.decode jsonpickle.loads jsonpickle.unpickler.decode jsonpickle.Unpickler
             jsonpickle.unpickler.Unpickler yaml.load yaml.load_all yaml.unsafe_load yaml.unsafe_load_all
             yaml.full_load yaml.full_load_all yaml.UnsafeLoader yaml.Loader yaml.FullLoader yaml.CLoader
@@ -255,7 +255,6 @@ PREFIXES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"nemo\.(?:\w+\.)*restore_from$"), LOAD),
     (re.compile(r"fastai\.(?:\w+\.)*load_learner$"), LOAD),
     (re.compile(r"(?:.*\.)?load_from_checkpoint$"), LOAD),
-    (re.compile(r"(?:.*\.)?LightningModule\.load_from_checkpoint$"), LOAD),
 )  # fmt: skip
 
 # Modules hold the modules that they import: subprocess.os is os.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from safe_triton.audit.pbtxt.tree import Field
 
 LATEST = "latest"
+MAX_VERSION = (1 << 63) - 1
+_VERSION = re.compile(r"[1-9][0-9]*|0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,14 @@ class ModelFacts:
         if self.versions is None:
             return None
         return served_versions(self.policy, self.versions)
+
+
+def version_number(name: str) -> int | None:
+    """The version that the server takes a folder's name for; ``None`` when it ignores the folder."""
+    if name.isascii() and _VERSION.fullmatch(name) and len(name) <= len(str(MAX_VERSION)):
+        number = int(name)
+        return number if number <= MAX_VERSION else None
+    return None
 
 
 def served_versions(policy: tuple[Any, ...], versions: tuple[int, ...]) -> frozenset[int]:
@@ -233,7 +244,7 @@ def _steps(config: Config) -> tuple[Step, ...]:
                 name_place=_place(config, where.at("model_name") or where),
                 version_place=_place(config, version or where),
                 is_version_written=bool(version),
-                is_template=any(each.is_placeholder for each in where.walk()),
+                is_template=where.is_template,
                 entries=entries,
             )
         )

@@ -35,17 +35,17 @@ def check_references(folder: ModelFolder, config: Config) -> Iterator[Finding]:
     """Yield paths that leave the model's folder and words that a shell would interpret."""
     message, tree = config.message, config.tree
     for value, where, what in _files(message, tree):
-        if not _is_template(where):
+        if not where.is_template:
             yield from _traversal(config, where, value, what, is_file=True)
     for value, where, what in _names(message, tree):
-        if _is_template(where):
+        if where.is_template:
             continue
         yield from _traversal(config, where, value, what, is_file=False)
         if SHELL.search(value):
             yield _shell(config, where, what, value)
     value, where = message.default_model_filename, tree.at("default_model_filename")
     # A template's ${name} is left alone elsewhere; here bash would expand it at load.
-    if SHELL.search(value) and not ("{{" in value and _is_template(where)):
+    if SHELL.search(value) and not ("{{" in value and where.is_template):
         yield _shell(config, where, "default_model_filename", value)
     yield from _environment(folder, config)
     yield from _parameters(config)
@@ -93,10 +93,6 @@ def _names(message: Any, tree: Field) -> Iterator[tuple[str, Field, str]]:
         yield agent.name, tree.at("model_repository_agents", 0, "agents", index), "repository agent"
     for index, step in enumerate(message.ensemble_scheduling.step):
         yield step.model_name, tree.at("ensemble_scheduling", 0, "step", index, "model_name"), "model_name"
-
-
-def _is_template(where: Field) -> bool:
-    return where.is_placeholder or any(each.is_placeholder for each in where.children)
 
 
 def leaves(value: str) -> bool:
@@ -156,7 +152,7 @@ def _environment(folder: ModelFolder, config: Config) -> Iterator[Finding]:
     value = config.message.parameters[ENVIRONMENT].string_value
     where = config.tree.entry("parameters", ENVIRONMENT)
     relative = value.removeprefix(MODEL_FOLDER)
-    if _is_template(where.at("value")) or _is_template(where.at("value", 0, "string_value")):
+    if where.at("value").is_template:
         return
     if SHELL.search(relative):
         yield _shell(config, where, ENVIRONMENT, value)

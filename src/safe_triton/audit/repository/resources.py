@@ -57,7 +57,7 @@ def check_invalid(config: Config) -> Iterator[Finding]:
         for index, each in enumerate(getattr(message, kind)):
             where = tree.at(kind, index, "dims") or tree.at(kind, index)
             said = _tensor_fault(each, is_final=message.backend == "python" or is_ensemble(message))
-            if said and not _is_template(tree, kind):
+            if said and not tree.at(kind).is_template:
                 yield _invalid(config, where, f"{kind} {each.name!r}: {said}")
     for index, group in enumerate(message.instance_group):
         if group.gpus and group.kind == group.KIND_CPU:
@@ -196,9 +196,7 @@ def _dims(config: Config, *, is_guarded: bool, release: tuple[int, int] | None) 
     for index, each in enumerate(message.input):
         where = tree.at("input", index, "dims") or tree.at("input", index)
         free = sum(dim < 0 for dim in each.dims)
-        elements = 1
-        for dim in each.dims:
-            elements *= max(dim, 1)
+        elements = math.prod(max(dim, 1) for dim in each.dims)
         if elements > MAX_ELEMENTS:
             yield config.find("unbounded-dims", where, f"input {each.name!r} may have {elements:,} elements")
         elif free and aborts and release is not None:
@@ -225,7 +223,7 @@ def _queues(config: Config) -> Iterator[Finding]:
     batching = message.dynamic_batching
     where = tree.at("dynamic_batching")
     if message.HasField("dynamic_batching"):
-        if not batching.default_queue_policy.max_queue_size and not _is_template(where, "default_queue_policy"):
+        if not batching.default_queue_policy.max_queue_size and not where.at("default_queue_policy").is_template:
             yield config.find(
                 "unbounded-queue",
                 where,
@@ -255,11 +253,6 @@ def _queues(config: Config) -> Iterator[Finding]:
                 f"requests wait up to {each.max_queue_delay_microseconds:,} µs for company; it limits no rate",
                 fix="max_queue_delay_microseconds: 1000",
             )
-
-
-def _is_template(parent: Field, name: str) -> bool:
-    child = parent.at(name)
-    return child.is_placeholder or any(each.is_placeholder for each in child.walk())
 
 
 def _sequences(config: Config) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from safe_triton.audit.finding import Finding
+from safe_triton.audit.tokens import TOKENS
 
 if TYPE_CHECKING:
     from safe_triton.audit.pbtxt.parse import Config
@@ -28,22 +29,7 @@ PLAIN = re.compile(
     r"dummy|example|your[-_].*|env:.*|file:.*|vault:.*|.*\.(?:txt|json|model|bin|vocab|pem|crt|key|yaml|yml)|/.*)"
 )
 VALUES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("a private key", re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")),
-    ("an AWS access key", re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[0-9A-Z]{16}\b")),
-    ("a GitHub token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})")),
-    ("a GitLab token", re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}")),
-    ("a Hugging Face token", re.compile(r"\bhf_[A-Za-z0-9]{20,}")),
-    ("an NVIDIA API key", re.compile(r"\bnvapi-[A-Za-z0-9_-]{20,}")),
-    ("an OpenAI or Anthropic key", re.compile(r"\bsk-(?:ant|proj|svcacct)-[A-Za-z0-9_-]{20,}")),
-    (
-        "an API key",
-        re.compile(r"\bsk-(?:ant-|proj-|live-|test-)?[A-Za-z0-9_-]{20,}|\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}"),
-    ),
-    ("a Slack token", re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}")),
-    ("a Google API key", re.compile(r"\bAIza[0-9A-Za-z_-]{35}")),
-    ("a JSON web token", re.compile(r"\beyJ[A-Za-z0-9_-]{10,999}\.eyJ[A-Za-z0-9_-]{10,999}\.[A-Za-z0-9_-]{5}")),
-    ("a storage account key", re.compile(r"AccountKey=[A-Za-z0-9+/=]{40,}")),
-    ("an npm or PyPI token", re.compile(r"\bnpm_[A-Za-z0-9]{30,}|\bpypi-[A-Za-z0-9_-]{30,}")),
+    *((what, re.compile(pattern)) for what, pattern in TOKENS),
     (
         "a password in an address",
         re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s/:@\"'$<{]*:[^\s/@\"'$<{]{3,200}@[^\s\"']", re.IGNORECASE),

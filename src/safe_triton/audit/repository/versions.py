@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from safe_triton.audit.finding import Finding
-from safe_triton.audit.repository.facts import is_ensemble, served_versions, version_policy
+from safe_triton.audit.repository.facts import is_ensemble, served_versions, version_number, version_policy
 
 if TYPE_CHECKING:
     from safe_triton.audit.discover import ModelFolder
@@ -16,12 +16,9 @@ if TYPE_CHECKING:
 MANY_VERSIONS = 5
 """``latest`` with this many is "all of them" in other words: a rollback needs two or three."""
 
-MAX_VERSION = (1 << 63) - 1
-
 _LEAVES = re.compile(r"^/|\.\.|\\|[^\w./-]")
 """A file name that another rule judges."""
 
-_VERSION = re.compile(r"[1-9][0-9]*|0")
 _LIKE_A_VERSION = re.compile(
     r"\s*(?:v|ver|version|model|rev|release)?[\s_.-]*[-+]?\d+(?:[\s._-]\w+)*\s*", re.IGNORECASE
 )
@@ -43,14 +40,6 @@ PLATFORMS = {
     "tensorflow_savedmodel": "tensorflow",
     "tensorflow_graphdef": "tensorflow",
 }
-
-
-def version_number(name: str) -> int | None:
-    """The version that the server takes a folder's name for; ``None`` when it ignores the folder."""
-    if name.isascii() and _VERSION.fullmatch(name) and len(name) <= len(str(MAX_VERSION)):
-        number = int(name)
-        return number if number <= MAX_VERSION else None
-    return None
 
 
 def check_versions(folder: ModelFolder, config: Config | None) -> Iterator[Finding]:
@@ -75,7 +64,7 @@ def check_versions(folder: ModelFolder, config: Config | None) -> Iterator[Findi
     numbers = tuple(sorted(folder.versions))
     newest = numbers[-1] if numbers else 1
     fix = f"version_policy {{ specific {{ versions: [ {newest} ] }} }}"
-    if where.is_placeholder or any(each.is_placeholder for each in where.walk()):
+    if where.is_template:
         return
     if policy[0] == "all":
         yield config.find("all-versions-loaded", where, "every version folder is loaded, tested or not", fix=fix)

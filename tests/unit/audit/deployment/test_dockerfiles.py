@@ -32,6 +32,13 @@ class TestUser:
             (["# USER 1000"], True),
             (["RUN a \\", "# comment", "USER 1000"], True),
             (["RUN <<EOF", "USER 1000", "EOF"], True),
+            (["RUN cat <<-'E-1' >/x", "USER 1000", "\tE-1"], True),
+            (["COPY <<A <<B /x/", "USER 1000", "A", "USER 1000", "B"], True),
+            (["RUN echo $((1<<2))", "USER 1000"], False),
+            (["RUN bash -c 'cat <<<hello'", "USER 1000"], False),
+            (["RUN cat << EOF", "USER 1000"], False),
+            (["RUN <<EOF", "USER 1000", "EOF" + " " * 300, "USER 1000"], False),
+            (["RUN <<EOF", "USER 1000"], False),
             (["ONBUILD USER 1000"], True),
         ],
     )
@@ -147,7 +154,11 @@ class TestSecrets:
             "ENV API_KEY hunter2",
             "ARG PASSWORD=hunter2",
             'ENV A=1 DB_PASSWORD="hunter2"',
-            "ENV X=hf_abcdefghijklmnopqr",
+            "ENV X=hf_abcdefghijklmnopqrst",
+            "ENV X=AKIAABCDEFGHIJKLMNOP",
+            f"ENV X=AIza{'b' * 35}",
+            f"ENV X=npm_{'c' * 36}",
+            "ENV X=https://me:secret7@a/b",
         ],
     )
     def test_is_found(self, line: str) -> None:

@@ -67,10 +67,10 @@ class TestDetect:
     @pytest.mark.parametrize("text", ["\n", " \n", "- ", "ARG a\n", "docker ", "{,"])
     def test_is_bounded(self, text: str) -> None:
         """The longest head of anything is told in no time."""
-        start = time.monotonic()
+        start = time.process_time()
         for name in ("-", "x.yaml", "x.txt"):
             detect(name, (text * 65_536)[:65_536])
-        assert time.monotonic() - start < 30
+        assert time.process_time() - start < 30
 
 
 class TestImages:
@@ -166,10 +166,10 @@ class TestHarmfulYaml:
     )
     def test_is_bounded(self, text: str) -> None:
         """Bombs, depth, size and tags end in bounded time, with or without findings, and run nothing."""
-        start = time.monotonic()
+        start = time.process_time()
         for kind in ("compose", "kubernetes"):
             check_text(kind, text, "x.yaml")
-        assert time.monotonic() - start < 60
+        assert time.process_time() - start < 60
 
     @pytest.mark.parametrize(
         ("text", "said"),

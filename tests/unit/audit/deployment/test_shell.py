@@ -70,6 +70,11 @@ class TestFindingTheServer:
             "tritonserver --model-control-mode='explicit'",
             "tritonserver --model-control\\-mode=explicit",
             f"bash <<EOF\n{EXPLICIT}\nEOF",
+            f"((x = 1<<4))\n{EXPLICIT}",
+            f"(( x =\n1 << 4 ))\n{EXPLICIT}",
+            f"for ((i=1; i<1<<4; i++)); do\n{EXPLICIT}\ndone",
+            f"((cd /m); {EXPLICIT})",
+            f"((x = 1))\nbash <<EOF\n{EXPLICIT}\nEOF",
             f"cat > /run.sh <<'EOF'\n#!/bin/sh\n{EXPLICIT}\nEOF",
             f"docker exec -d triton {EXPLICIT}",
             f"ssh host '{EXPLICIT}'",
@@ -233,9 +238,9 @@ class TestFoundByFuzzing:
     )
     def test_is_bounded(self, text: str) -> None:
         """Nesting and growth that once had no end: they end, with whatever was found."""
-        start = time.monotonic()
+        start = time.process_time()
         rules_of(text)
-        assert time.monotonic() - start < 60
+        assert time.process_time() - start < 60
 
 
 class TestOtherWaysToStart:

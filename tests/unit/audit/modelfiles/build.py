@@ -18,19 +18,30 @@ from typing import Any
 
 import numpy as np
 
-from safe_triton.audit.modelfiles.check import check_bytes
+from safe_triton.audit.modelfiles.check import check_source
 from safe_triton.audit.modelfiles.look import Budget, Look
-from safe_triton.audit.modelfiles.source import BytesSource
 
 SYSTEM_0 = b"cos\nsystem\n(S'id'\ntR."
 SYSTEM_2 = b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R."
 SYSTEM_4 = b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02id\x85R."
 
 
+class BytesSource:
+    """Bytes in memory, as a source."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Slice."""
+        return self.data[offset : offset + length] if offset >= 0 and length > 0 else b""
+
+
 def look_at(data: bytes, name: str = "m.bin", **budget: int) -> set[tuple[str, str]]:
     """Look at bytes in memory, with a smaller budget where one is given; return rules and messages."""
     look = Look(path=Path("/nonexistent") / name, shown=name, budget=Budget(**budget))
-    check_bytes(BytesSource(data), look)
+    check_source(BytesSource(data), look)
     return {(found.rule, found.message) for found in look.findings}
 
 

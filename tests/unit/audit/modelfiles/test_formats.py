@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from safe_triton.audit.modelfiles import arrays, check, check_file, keras, native, objects, onnx, savedmodel
-from safe_triton.audit.modelfiles.source import BytesSource, PartSource, SpooledSource, chunks
+from safe_triton.audit.modelfiles.source import PartSource, SpooledSource, chunks
 from safe_triton.audit.modelfiles.wire import WireError, fields
 from tests.unit.audit.modelfiles import build
-from tests.unit.audit.modelfiles.build import SYSTEM_4, look_at, message, says
+from tests.unit.audit.modelfiles.build import SYSTEM_4, BytesSource, look_at, message, says
 
 NPY = b"\x93NUMPY\x01\x00"
 EVIL_TENSOR = message((13, message((1, "location"), (2, "/etc/passwd"))))

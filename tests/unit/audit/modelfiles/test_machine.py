@@ -10,8 +10,7 @@ import pytest
 from safe_triton.audit.modelfiles import machine, pickles
 from safe_triton.audit.modelfiles.machine import Machine, as_text, item_size
 from safe_triton.audit.modelfiles.opcodes import UNKNOWN, Global, Made, Walk
-from safe_triton.audit.modelfiles.source import BytesSource
-from tests.unit.audit.modelfiles.build import SYSTEM_2, SYSTEM_4, look_at, says
+from tests.unit.audit.modelfiles.build import SYSTEM_2, SYSTEM_4, BytesSource, look_at, says
 
 DTYPE = Global("numpy", "dtype")
 WRAPPER = b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81}(X\x05\0\0\0shape"

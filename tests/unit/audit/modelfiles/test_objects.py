@@ -15,6 +15,11 @@ OBJECTS = (
     ("module", "a.yml", '{"a": !!python/module:os }\n', "error"),
     ("verbatim tag", "a.yaml", "a: !<tag:yaml.org,2002:python/object/new:os.system> [id]\n", "error"),
     ("declared handle", "a.yaml", "%TAG ! tag:yaml.org,2002:python/\n---\na: !object/apply:os.system [id]\n", "error"),
+    ("tag in two", "a.yaml", "%TAG !x! tag:yaml.org,2002:pyth\n---\n!x!on/object/apply:os.system [id]\n", "error"),
+    ("tag in two, all tags", "a.yaml", "%TAG ! tag:yaml.org,2002:pyt\n---\n- !hon/name:os.system\n", "error"),
+    ("letter as a number", "a.yaml", "a: [!!pyth%6fn/object/apply:os.system [id]]\n", "error"),
+    ("verbatim, as a number", "a.yaml", "- !<tag:yaml.org,2002:pyth%6fn/object/apply:os.system> [id]\n", "error"),
+    ("first of two documents", "a.yaml", "--- !!pyth%6fn/object/apply:os.system [id]\n--- [\n", "error"),
     ("somebody's class", "a.yaml", "a: !!python/object:acme.Thing {x: 1}\n", "warning"),
     ("broken behind the tag", "a.yaml", "a: !!python/object/apply:os.system [id]\nb: [\n", "error"),
     ("jsonpickle", "a.json", '{"py/object": "subprocess.Popen", "args": ["id"]}', "error"),
@@ -26,6 +31,7 @@ OBJECTS = (
 PLAIN = (
     ("tuple", "a.yaml", "a: !!python/tuple [1, 2]\n"),
     ("own tag", "a.yaml", "a: !custom 1\n"),
+    ("a vocabulary of signs", "vocab.txt", "!\n!!\n!!!\n!<\n%TAG\n[UNK]\n@@\n`\n"),
     ("in a string", "a.yaml", "a: 'write !!python/object/apply:os.system never'\n"),
     ("in a comment", "a.yaml", "# !!python/object/apply:os.system\na: 1\n"),
     ("a vocabulary", "a.json", '{"py/object": 7, "_target_": 8}'),
@@ -52,6 +58,16 @@ class TestObjects:
     def test_plain(self, tmp_path: Path, what: str, name: str, text: str) -> None:
         """Values, words and classes of frameworks are no finding."""
         assert levels(tmp_path / name, text, "data-file-object") == set()
+        assert levels(tmp_path / name, text, "model-file-unexamined") == set()
+
+    def test_behind_what_is_broken(self, tmp_path: Path) -> None:
+        """A tag that stands behind a fault of the YAML is no pass."""
+        assert levels(tmp_path / "a.yaml", "a: @\nb: !!python/name:os.system\n", "model-file-unexamined") == {"warning"}
+
+    def test_behind_what_is_read(self, tmp_path: Path) -> None:
+        """A tag that stands further back than is read is no pass."""
+        text = "a: 1\n" + "#" * (1 << 20) + "\nb: !!python/name:os.system\n"
+        assert levels(tmp_path / "a.yaml", text, "model-file-unexamined") == {"warning"}
 
 
 @pytest.mark.parametrize(

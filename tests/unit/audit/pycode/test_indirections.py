@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from safe_triton.audit.pycode import check_python
+from safe_triton.audit.pycode import check_python, fold, paths, sinks
 from tests.unit.audit.pycode.cases import model
 
 INITIALIZE = (
@@ -28,6 +29,8 @@ INITIALIZE = (
     ("import hook", "sys.meta_path.append(object())", "py-dynamic-import"),
     ("plugins", "from importlib.metadata import entry_points\nentry_points()", "py-dynamic-import"),
     ("switch", "os.environ['HF_DATASETS_TRUST_REMOTE_CODE'] = '1'", "py-trust-remote-code"),
+    ("switch of a choice", "os.environ['TRUST_REMOTE_CODE'] = '1' if x else '0'", "py-trust-remote-code"),
+    ("array file", "np.lib.npyio.NpzFile('a', False, True)", "py-unsafe-deserialize"),
     ("hub", "import torch\ntorch.hub.load('a/b', 'm')", "py-trust-remote-code"),
     ("pip as a module", "import runpy\nrunpy.run_module('pip')", "py-pip-install"),
     ("easy_install", "os.system('easy_install x')", "py-pip-install"),
@@ -107,6 +110,8 @@ GOOD = (
     ("model's folder", "sys.path.append(os.path.join(os.path.dirname(__file__), '..'))"),
     ("path read", "print(sys.path)"),
     ("switch off", "os.environ['TRUST_REMOTE_CODE'] = '0'"),
+    ("switch off either way", "os.environ['TRUST_REMOTE_CODE'] = '0' if x else 'false'"),
+    ("array file without objects", "np.lib.npyio.NpzFile('a', True)"),
     ("local hub", "import torch\ntorch.hub.load('here', 'm', source='local')"),
     ("plain decorator", "import functools\n@functools.lru_cache\ndef f(a): return a"),
     ("scratch file", "import tempfile\nwith tempfile.NamedTemporaryFile() as f:\n    open(f.name, 'wb')"),
@@ -166,3 +171,9 @@ def test_calls_itself_by_its_own_name(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(source)
     assert [call.model for call in check_python(path, "model.py", tmp_path).bls_calls] == ["shop"]
+
+
+@pytest.mark.parametrize("table", [sinks.EXACT, sinks.ONLY_WITH_REQUEST_DATA, paths.FUNCTIONS, fold.FUNCTIONS])
+def test_the_usual_spelling(table: Iterable[str]) -> None:
+    """A row under any but the usual spelling would be one that no call ever meets."""
+    assert [name for name in table if sinks.canonical(name) != name] == []

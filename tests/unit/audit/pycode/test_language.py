@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import os
+import time
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from safe_triton.audit.pycode import analysis, check_python, fold, judge
+from safe_triton.audit.pycode import analysis, call, check_python, fold, judge
 from safe_triton.audit.pycode.value import UNKNOWN, Value, constant
 from tests.unit.audit.pycode.cases import model
 
@@ -259,7 +260,7 @@ def test_depth(depth: int, is_reached: bool) -> None:
     value = Value(is_request=True)
     for _ in range(depth):
         value = Value(items=(value,))
-    assert judge.reaches(value) is is_reached
+    assert call.reaches(value) is is_reached
 
 
 @pytest.mark.parametrize(
@@ -279,3 +280,42 @@ def test_depth(depth: int, is_reached: bool) -> None:
 def test_nothing_to_fold(operator: str, left: Value, right: Value) -> None:
     """What fails, is large or would take long stays unknown."""
     assert fold.binary(operator, left, right) is None
+
+
+LONG = constant("x" * 60_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("replace", [constant("x"), LONG]),
+        ("replace", [constant(""), LONG]),
+        ("join", [LONG]),
+        ("translate", [Value(items=(LONG,) * 128)]),
+        ("encode", [constant("punycode")]),
+    ],
+)
+def test_too_long_to_fold(name: str, arguments: list[Value]) -> None:
+    """Methods that make gigabytes of a text, or take minutes, are not called."""
+    assert fold.method(LONG, name, arguments, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments", "result"),
+    [
+        ("s-y-s", "replace", ["-", ""], "sys"),
+        (",", "join", ["abc"], "a,b,c"),
+        ("sys", "encode", [], b"sys"),
+        ("sys", "encode", ["utf-8"], b"sys"),
+    ],
+)
+def test_folded_methods(text: str, name: str, arguments: list[str], result: str | bytes) -> None:
+    """What hides a name is computed."""
+    assert fold.method(constant(text), name, list(map(constant, arguments)), {}) == constant(result)
+
+
+def test_a_format_of_many_keys(tmp_path: Path) -> None:
+    """A text that looks like the beginning of a thousand formats is read once."""
+    start = time.monotonic()
+    assert "py-unexamined" not in found(tmp_path, f"a = {'%(' * 400_000!r} % b")
+    assert time.monotonic() - start < 60  # minutes, where each of them reads the rest

@@ -121,6 +121,7 @@ BLS: tuple[tuple[str, str, tuple[str | None, object]], ...] = (
     ("dynamic version", "pb_utils.InferenceRequest(model_name='a', model_version=v())", ("a", None)),
     ("keywords", "pb_utils.InferenceRequest(**{'model_name': 'a', 'model_version': 1})", ("a", 1)),
     ("sdk", "self.bls.infer('a', {})", ("a", None)),
+    ("sdk stream awaited", "self.bls.async_stream('a', {})", ("a", None)),
     ("sdk stream", "context.bls.stream(model='a', inputs={})", ("a", None)),
     ("sdk policy", "p = safe_triton.BlsPolicy(allow={'a': safe_triton.BlsTarget(version=2, inputs={})})", ("a", 2)),
     (

@@ -1,4 +1,4 @@
-"""One call to another model: bare, and by ``self.bls`` as the policy's ``when_late`` makes it."""
+"""One call to another model: bare, with what a guarded call carries, and by ``self.bls`` as ``when_late`` makes it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import ClassVar
 import triton_python_backend_utils as pb_utils
 
 from safe_triton import BlsPolicy, BlsTarget, BlsTensor, SafeTritonPythonModel
+from safe_triton.policy.defaults import CALL_PARAMETER
 
 sys.path.append(str(Path(__file__).resolve().parents[5]))  # of the project; the stub ignores PYTHONPATH
 
-from benchmarks.in_stub.alternate import AlternatingModel
+from benchmarks.in_stub.alternate import AlternatingCalls, timed_request
 
 ROW = BlsTensor(dtype="FP32", dims=(16,))
 
@@ -32,18 +33,31 @@ class Bare:
         responses = []
         for request in requests:
             x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
-            call = pb_utils.InferenceRequest(
-                model_name="noop",
-                model_version=1,
-                inputs=[pb_utils.Tensor("X", x)],
-                requested_output_names=["Y"],
-            )
-            answer = call.exec()
+            answer = self.call(request, x).exec()
             if answer.has_error():
                 raise pb_utils.TritonModelException(answer.error().message())
             y = pb_utils.get_output_tensor_by_name(answer, "Y").as_numpy()
             responses.append(pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor("Y", y)]))
         return responses
+
+    def call(self, request, x):
+        return timed_request()(
+            model_name="noop", model_version=1, inputs=[pb_utils.Tensor("X", x)], requested_output_names=["Y"]
+        )
+
+
+class Carrying(Bare):
+    """What Triton asks for the parameter and the trace that a guarded call carries, without the guard."""
+
+    def call(self, request, x):
+        return timed_request()(
+            model_name="noop",
+            model_version=1,
+            inputs=[pb_utils.Tensor("X", x)],
+            requested_output_names=["Y"],
+            trace=request.trace(),
+            parameters={CALL_PARAMETER: "60000 calls:1"},
+        )
 
 
 class Guarded(SafeTritonPythonModel):
@@ -51,6 +65,7 @@ class Guarded(SafeTritonPythonModel):
 
     def load(self, context):
         context.bls.targets["noop"].in_place_from_s = 0.0  # as after the first seconds of a process
+        context.bls.request_class = timed_request()
 
     def infer(self, inputs):
         return self.bls.infer("noop", inputs)
@@ -64,9 +79,10 @@ class Ending(Guarded):
     bls_policy = policy("end")
 
 
-class TritonPythonModel(AlternatingModel):
+class TritonPythonModel(AlternatingCalls):
     variants: ClassVar = {
         "bare": Bare,
+        "carrying": Carrying,
         "guarded": Guarded,
         "in threads": Abandoning,
         "in place": Ending,

@@ -8,7 +8,7 @@ NUMBERS = BlsTensor(dtype="FP32", dims=(-1,))
 
 
 class TritonPythonModel(SafeTritonPythonModel):
-    limits = Limits(deadline_ms=500, hard_deadline_grace_ms=500)
+    limits = Limits(deadline_ms=1000, hard_deadline_grace_ms=1000)
     bls_policy = BlsPolicy(
         allow={"sleeping": BlsTarget(version=1, inputs={"X": NUMBERS}, outputs={"Y": NUMBERS})}, when_late="end"
     )

@@ -12,7 +12,7 @@ from safe_triton import InputLimits, Limits, OutputLimits, SafeTritonPythonModel
 class TritonPythonModel(SafeTritonPythonModel):
     limits = Limits(
         max_batch_size=4,
-        deadline_ms=300,
+        deadline_ms=1000,
         hard_deadline_grace_ms=20_000,
         inputs={"X": InputLimits(maximum=1000.0)},
         outputs={"Y": OutputLimits(finite=True)},

@@ -10,7 +10,7 @@ from safe_triton import Limits, SafeTritonPythonModel
 
 
 class TritonPythonModel(SafeTritonPythonModel):
-    limits = Limits(deadline_ms=10_000, max_responses=5, max_stream_bytes=1_000, stream_deadline_ms=500)
+    limits = Limits(deadline_ms=10_000, max_responses=5, max_stream_bytes=1_000, stream_deadline_ms=1200)
 
     def stream(self, inputs):
         for _ in range(inputs["COUNT"][0]):

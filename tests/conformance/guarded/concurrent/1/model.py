@@ -9,7 +9,7 @@ from safe_triton import Limits, SafeTritonPythonModel
 
 
 class TritonPythonModel(SafeTritonPythonModel):
-    limits = Limits(deadline_ms=500, hard_deadline_grace_ms=20_000)
+    limits = Limits(deadline_ms=1000, hard_deadline_grace_ms=20_000)
 
     async def infer(self, inputs):
         seconds = float(inputs["SECONDS"][0, 0])

@@ -54,7 +54,7 @@ async def later():
 
 
 class TritonPythonModel(SafeTritonPythonModel):
-    limits = Limits(deadline_ms=300, hard_deadline_grace_ms=20_000)
+    limits = Limits(deadline_ms=1000, hard_deadline_grace_ms=20_000)
 
     def infer(self, inputs, request):
         x = inputs["X"]

@@ -10,7 +10,7 @@ from safe_triton import Limits, ModelError, SafeTritonPythonModel
 
 
 class TritonPythonModel(SafeTritonPythonModel):
-    limits = Limits(deadline_ms=300, hard_deadline_grace_ms=20_000, parameters="any")
+    limits = Limits(deadline_ms=1000, hard_deadline_grace_ms=20_000, parameters="any")
 
     def stream(self, inputs, request):
         count = int(inputs["COUNT"][0])

@@ -8,12 +8,12 @@ from safe_triton import Limits, SafeTritonPythonModel
 
 
 class TritonPythonModel(SafeTritonPythonModel):
-    limits = Limits(deadline_ms=400, hard_deadline_grace_ms=400)
+    limits = Limits(deadline_ms=1000, hard_deadline_grace_ms=1000)
 
     async def infer(self, inputs, request):
         while request.parameters.get("do") == "swallow":
             try:
-                await asyncio.sleep(60)
+                await asyncio.sleep(300)
             except BaseException:
                 pass
         return {"Y": inputs["X"] * 2}

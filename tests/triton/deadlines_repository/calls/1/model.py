@@ -11,15 +11,15 @@ hold_us = ctypes.PyDLL(None).usleep  # unlike CDLL, PyDLL keeps the lock during 
 
 
 class TritonPythonModel(SafeTritonPythonModel):
-    limits = Limits(deadline_ms=400, hard_deadline_grace_ms=400, load_deadline_ms=400)
+    limits = Limits(deadline_ms=1000, hard_deadline_grace_ms=1000, load_deadline_ms=1000)
 
     def load(self, context):
         how = context.config.parameters.get("load", "return")
-        getattr(self, "do_" + how)(5.0)
+        getattr(self, "do_" + how)(300.0)
 
     def infer(self, inputs, request):
         how = request.parameters.get("do", "return")
-        getattr(self, "do_" + how)(request.parameters.get("seconds", 5.0))
+        getattr(self, "do_" + how)(request.parameters.get("seconds", 300.0))
         return {"Y": inputs["X"] * 2}
 
     def do_return(self, seconds):

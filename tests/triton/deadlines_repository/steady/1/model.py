@@ -20,4 +20,4 @@ class Steady:
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
-TritonPythonModel = protect(Steady, limits=Limits(deadline_ms=400, hard_deadline_grace_ms=400))
+TritonPythonModel = protect(Steady, limits=Limits(deadline_ms=1000, hard_deadline_grace_ms=1000))

@@ -10,7 +10,7 @@ from safe_triton import InputLimits, Limits, ModelError, SafeTritonPythonModel
 
 
 class TritonPythonModel(SafeTritonPythonModel):
-    limits = Limits(max_batch_size=4, deadline_ms=400, inputs={"X": InputLimits(finite=True)})
+    limits = Limits(max_batch_size=4, deadline_ms=1500, inputs={"X": InputLimits(finite=True)})
 
     def load(self, context):
         self.name = context.instance_name
