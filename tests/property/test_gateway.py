@@ -137,10 +137,12 @@ def named_in(route: dict[str, Any]) -> set[str]:
     """Whoever a route's rules name."""
     rules = route["typed_per_filter_config"][FILTER]["rbac"]["rules"]
     assert rules["action"] == "ALLOW"
+    ((name, policy),) = rules["policies"].items()
+    assert (name, policy["principals"]) == ("", [{"any": True}])
     names: set[str] = set()
-    for rule in rules["policies"].values():
-        (principal,) = rule["principals"]
-        match = principal["header"]["string_match"]
+    for permission in policy["permissions"]:
+        caller = permission["and_rules"]["rules"][0] if "and_rules" in permission else permission
+        match = caller["header"]["string_match"]
         names |= {match["exact"]} if "exact" in match else set(plain(match).split("|"))
     return names
 

@@ -8,6 +8,7 @@ import resource
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ class TestServing:
     def test_two_at_once(self, repository: Path, traces: Traces) -> None:
         """Servers started at the same moment share neither ports nor shared memory."""
         servers = [TritonServer(repository, **QUICK) for _ in range(3)]
-        with ThreadPoolExecutor(3) as pool:
+        with ExitStack() as ends, ThreadPoolExecutor(3) as pool:
+            for server in servers:
+                ends.callback(server.stop)
             list(pool.map(TritonServer.start, servers))
             assert len({url for each in servers for url in (each.http_url, each.grpc_url, each.metrics_url)}) == 9
             assert len({server.region_prefix for server in servers}) == 3

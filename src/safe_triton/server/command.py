@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,11 +12,14 @@ from typing import TYPE_CHECKING, Literal
 from safe_triton.errors import IncompatibleEnvironmentError
 from safe_triton.server.gpus import ORDER
 from safe_triton.server.ports import ADDRESS
-from safe_triton.server.process import run_briefly
+from safe_triton.server.process import Completed, run_briefly
 
 if TYPE_CHECKING:
     from safe_triton.server.installation import TritonInstallation
     from safe_triton.server.workspace import Workspace
+
+BUSY_S = 10.0
+"""For how long a program that was just copied may still be open for writing somewhere."""
 
 ModelControl = Literal["none", "explicit", "poll"]
 
@@ -135,7 +140,7 @@ def check_stub(stub: Path, variables: Mapping[str, str]) -> None:
         IncompatibleEnvironmentError: reason ``server.stub``; the server would wait for such a process for ever.
     """
     try:
-        done = run_briefly([stub], environment=variables)
+        done = _run_copy(stub, variables)
     except (OSError, TimeoutError) as error:
         raise IncompatibleEnvironmentError(
             f"the model process cannot be run from {stub.parent}: {error}; if that file system is mounted noexec, set "
@@ -147,3 +152,15 @@ def check_stub(stub: Path, variables: Mapping[str, str]) -> None:
         raise IncompatibleEnvironmentError(
             f"the model process does not start (status {done.status}): {said[0]}", reason="server.stub"
         )
+
+
+def _run_copy(program: Path, variables: Mapping[str, str]) -> Completed:
+    """Run what was just copied: a process that another thread began meanwhile has the copy open until its own exec."""
+    end_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return run_briefly([program], environment=variables)
+        except OSError as error:
+            if error.errno != errno.ETXTBSY or time.monotonic() >= end_s:
+                raise
+        time.sleep(0.01)
