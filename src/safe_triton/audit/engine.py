@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ class Report:
 
     Args:
         findings: that count, by path and line.
-        suppressed: that somebody accepted.
+        suppressed: what somebody accepted, with where and why.
         graphs: one per repository.
         models: how many were looked at.
         files: how many were looked at, those of models included.
@@ -47,7 +47,7 @@ class Report:
     """
 
     findings: tuple[Finding, ...] = ()
-    suppressed: tuple[Finding, ...] = ()
+    suppressed: Mapping[Finding, Suppression] = field(default_factory=dict)
     graphs: tuple[Graph, ...] = ()
     models: int = 0
     files: int = 0
@@ -284,10 +284,10 @@ def _report(
     codes = {rule.name: rule.code for rule in ALL.values()}
     # Each finding once: two models may import the same file. Chosen afterwards: what accepts an ignored rule is used.
     kept, accepted = apply_suppressions(dict.fromkeys(run.findings), suppressions, codes, today)
-    kept, accepted = ([each for each in part if is_chosen(each.rule, select, ignore)] for part in (kept, accepted))
+    kept = [each for each in kept if is_chosen(each.rule, select, ignore)]
     return Report(
         findings=tuple(sorted(kept, key=lambda each: (each.path, each.line, each.column, each.rule))),
-        suppressed=tuple(accepted),
+        suppressed={each: by for each, by in accepted.items() if is_chosen(each.rule, select, ignore)},
         graphs=tuple(graphs),
         models=sum(len(repository.models) for repository in inventory.repositories),
         files=inventory.count,

@@ -94,7 +94,7 @@ def _date(text: str) -> tuple[dt.date | None, str]:
 
 def apply_suppressions(
     findings: Iterable[Finding], suppressions: Sequence[Suppression], codes: dict[str, str], today: dt.date
-) -> tuple[list[Finding], list[Finding]]:
+) -> tuple[list[Finding], dict[Finding, Suppression]]:
     """Split findings into those that count and those that somebody accepted.
 
     Args:
@@ -103,7 +103,8 @@ def apply_suppressions(
         codes: the code of each rule by its name.
         today: expired ones accept nothing.
     Returns:
-        Findings that count, with one for each suppression that is unused, expired or without a reason; and the others.
+        Findings that count, with one for each suppression that is unused, expired or without a reason; and the others,
+        each with what accepted it.
     """
     by_path: dict[str, list[Suppression]] = {}
     patterns = []
@@ -113,14 +114,15 @@ def apply_suppressions(
         else:
             by_path.setdefault(each.path, []).append(each)
     used: set[int] = set()
-    kept, accepted = [], []
+    kept: list[Finding] = []
+    accepted: dict[Finding, Suppression] = {}
     for finding in findings:
         names = {finding.rule, codes.get(finding.rule, "")}
         for each in [*by_path.get(finding.path, ()), *patterns]:
             if _covers(each, finding, names):
                 used.add(id(each))
                 if _is_valid(each, today):
-                    accepted.append(finding)
+                    accepted[finding] = each
                     break
         else:
             kept.append(finding)

@@ -21,7 +21,7 @@ def test_no_errors_and_no_warnings(folder: str, monkeypatch: pytest.MonkeyPatch)
     report = check_paths([folder], jobs=1)
     bad = [f"{each.path}:{each.line} {each.rule}" for each in report.findings if level_of(each) > Level.INFO]
     assert bad == []
-    assert report.suppressed == ()
+    assert report.suppressed == {}
     assert report.files
 
 

@@ -30,10 +30,11 @@ def sarif(report: Report) -> dict[str, Any]:
     index = {name: number for number, name in enumerate(used)}
     names = fingerprints(findings, Sources())
     results = []
-    for number, (each, name) in enumerate(zip(findings, names, strict=True)):
+    for each, name in zip(findings, names, strict=True):
         result = _result(each, index, name)
-        if number >= len(report.findings):
-            result["suppressions"] = [{"kind": "inSource"}]
+        if (by := report.suppressed.get(each)) is not None:
+            kind = "external" if by.is_pattern else "inSource"
+            result["suppressions"] = [{"kind": kind, "justification": by.reason}]
         results.append(result)
     driver = {
         "name": "safe-triton",

@@ -15,6 +15,7 @@ from safe_triton.audit.report.lines import relative
 from safe_triton.audit.report.page import page
 from safe_triton.audit.report.sarif import sarif
 from safe_triton.audit.rules.table import ALL, find_rule, level_of, unknown_words
+from safe_triton.audit.suppress import Suppression
 from safe_triton.errors import ServerError
 
 WITHOUT_REFERENCE = next(rule for rule in ALL.values() if not rule.reference)
@@ -28,8 +29,14 @@ FINDINGS = (
 
 @pytest.fixture
 def report() -> Report:
-    """A report of them, one accepted finding and a repository without calls."""
-    accepted = (Finding(rule="metrics-exposed", path="run.sh", message="accepted", line=1),)
+    """A report of them, findings accepted beside the place and in the policy, and a repository without calls."""
+    places = (("run.sh", 1), ("safe-triton.toml", 7))
+    accepted = {
+        Finding(rule="metrics-exposed", path="run.sh", message="accepted", line=line): Suppression(
+            rules=("metrics-exposed",), path="run.sh", reason="tried", place=place, is_pattern=line > 1
+        )
+        for line, place in enumerate(places, 1)
+    }
     return Report(findings=FINDINGS, suppressed=accepted, graphs=(build_graph([], {}, "models"),), models=1, files=2)
 
 
@@ -45,17 +52,19 @@ def test_github(report: Report) -> None:
 
 
 def test_sarif(report: Report) -> None:
-    """A rule without a page, a finding without a place or a known rule, and one that was accepted."""
+    """A rule without a page, a finding without a place or a known rule, and two that were accepted."""
     (run,) = sarif(report)["runs"]
     rules = {rule["id"]: rule for rule in run["tool"]["driver"]["rules"]}
     assert "helpUri" in rules["no-tls"]
     assert "helpUri" not in rules[WITHOUT_REFERENCE.name]
-    first, second, third, fourth, accepted = run["results"]
+    first, second, third, fourth, *accepted = run["results"]
     places = [each["locations"][0]["physicalLocation"].get("region") for each in (first, second, third)]
     assert places == [{"startLine": 2, "startColumn": 3}, {"startLine": 2}, None]
     assert "ruleIndex" in third
     assert "ruleIndex" not in fourth
-    assert accepted["suppressions"] == [{"kind": "inSource"}]
+    assert [each["suppressions"] for each in accepted] == [
+        [{"kind": kind, "justification": "tried"}] for kind in ("inSource", "external")
+    ]
     assert "suppressions" not in first
 
 
