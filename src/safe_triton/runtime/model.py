@@ -165,13 +165,12 @@ class SafeTritonPythonModel:
             for kept in (self._problem, self._failure):
                 if kept is not None:
                     raise kept
-            instance = Instance.create(args, self.limits, self.conditions, renumbers=True)
+            self._instance = instance = Instance.create(args, self.limits, self.conditions, renumbers=True)
             if self.bls_policy is not None:
-                instance = instance.with_bls(self.bls_policy)
+                self._instance = instance = instance.with_bls(self.bls_policy)
             if self.sequences is not None:
-                instance = instance.with_sequences(self.sequences)
+                self._instance = instance = instance.with_sequences(self.sequences)
             form = select_form(self, SafeTritonPythonModel, instance.plan.config)
-            self._instance = instance
             instance.run_load(lambda: self.load(instance.context))
             isolates = self.isolate_failures and not instance.plan.config.has_sequences
             engine = Engine.of(instance, isolates=isolates)

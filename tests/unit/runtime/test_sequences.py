@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from safe_triton.errors import (
     SequencesFullError,
 )
 from safe_triton.policy.passed_on import SEQUENCES_VARIABLE, sequences_to_json
+from safe_triton.runtime.deadline import INTERRUPT_SIGNAL
 from safe_triton.runtime.operator import tightened_sequences
 from safe_triton.runtime.sequences import END, START, SequenceStore
 from safe_triton.testing import Outcome, Request, load_model
@@ -316,9 +318,11 @@ class Wrong(Summing):
     ],
 )
 def test_what_cannot_hold_does_not_load(model_class: type, config: dict[str, Any], pattern: str) -> None:
-    """One line says why."""
+    """One line says why, and nothing of the instance stays behind."""
+    before = signal.getsignal(INTERRUPT_SIGNAL)
     with pytest.raises(LoadError, match=pattern), load_model(model_class, config):
         pass
+    assert signal.getsignal(INTERRUPT_SIGNAL) == before
 
 
 @pytest.mark.parametrize("make", [lambda: SequenceLimits(max_steps=0), lambda: SequenceLimits(max_idle_ms=True)])
