@@ -63,7 +63,7 @@ def _progress(campaign: Campaign, over: threading.Event, is_quiet: bool) -> None
     while not over.wait(5.0):
         if not is_quiet:
             rate = campaign.done / (time.monotonic() - began_s)
-            print(f"{campaign.done} of {campaign.requests}, {rate:.0f} a second", file=sys.stderr)
+            print(campaign.stage or f"{campaign.done} of {campaign.requests}, {rate:.0f} a second", file=sys.stderr)
 
 
 def main() -> int:

@@ -50,6 +50,10 @@ class Campaign:
         seed: of the first request; request ``n`` is a function of ``seed`` and ``n``.
         requests: how many.
         words: that no answer may hold.
+
+    Attributes:
+        done: how many were sent so far.
+        stage: what goes on once all were sent.
     """
 
     site: Site
@@ -57,6 +61,7 @@ class Campaign:
     requests: int
     words: tuple[bytes, ...]
     done: int = 0
+    stage: str = ""
 
     def run(self, threads: int) -> Tally:
         """Send all."""
@@ -73,7 +78,9 @@ class Campaign:
             with ThreadPoolExecutor(threads) as pool:
                 for seen in pool.map(work, range(threads)):
                     tally.add(seen)
-            for death in tuple(watch.deaths):
+            deaths = tuple(watch.deaths)
+            for index, death in enumerate(deaths, 1):
+                self.stage = f"looking for what ended tritonserver: {index} of {len(deaths)}"
                 tally.ends.append(self._explain(death, watch))
         if self.site.is_gateway:
             tally.problems += [f"tritonserver ended behind the gateway: {end}" for end in tally.ends]
