@@ -169,6 +169,17 @@ class TestPaths:
             found, answer = gateway.ask("GET", path, identity=identity)
             assert (found, words in json.loads(answer.partition("\r\n\r\n")[2])["error"]) == (status, True), answer
 
+    def test_what_is_said_of_what_is_not_read(self, gateway: Front) -> None:
+        """A path that Envoy refuses has a reason too, whatever header came along; a script's own words stay."""
+        for headers in ({}, {"x-safe-triton-identity": "me"}):
+            for path in ("/v2/models/digits#x", "/v2/%00"):
+                status, answer = gateway.ask("GET", path, headers=headers)
+                assert (status, '"error":"no request that the gateway reads"' in answer) == (400, True), answer
+        no_rows = BODY.replace(b'"shape": [1', b'"shape": [0')
+        assert no_rows != BODY
+        status, answer = gateway.ask("POST", "/v2/models/digits/infer", identity="reader", body=no_rows)
+        assert (status, '"error":"a shape names a batch of no rows"' in answer) == (400, True), answer
+
     def test_over_http2(self, gateway: Front) -> None:
         """No second path, no second caller, and nothing before or behind its place."""
         credential = ("authorization", gateway.credential("reader"))

@@ -198,9 +198,15 @@ def _provider(name: str, issuer: JwtIssuer) -> Json:
 
 
 def _is_unread() -> Json:
-    """Whether Envoy itself refused it, for its path or its framing, before anybody asked who calls."""
+    """Whether Envoy itself refused it, for its path or its framing, and no script with words of its own."""
     return {
-        "header_filter": {"header": {"name": "x-safe-triton-identity", "present_match": True, "invert_match": True}}
+        "extension_filter": {
+            "name": "envoy.access_loggers.extension_filters.cel",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                "expression": "!(response.code_details in ['lua_response', 'direct_response'])",
+            },
+        }
     }
 
 
