@@ -11,7 +11,9 @@ import pytest
 
 from tests.chaos.harness import (
     MACHINE_FACTOR,
+    Answer,
     Served,
+    Traffic,
     infer,
     served,
     steady_traffic,
@@ -87,12 +89,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.parametrize(("model", "fault"), CASES)
 def test_a_fault_of_one_model(server: Served, model: str, fault: Fault) -> None:
     """The offender gets an error in time, its model serves again, the neighbours miss nothing, nothing leaks."""
-    wait_for_good_answer(server, model)
-    before = restarts(server, model)
-    with steady_traffic(server) as traffic:
-        answer = infer(server, model, fault.action)
-        healed_s = wait_for_good_answer(server, model)
-        wait_for(lambda: len(traffic.answered) == 4 and min(traffic.answered.values()) > 10)
+    ended = ends_in_metric_calls(server)
+    before, answer, healed_s, traffic = suffered(server, model, fault)
+    if ends_in_metric_calls(server) > ended:
+        wait_for(lambda: all(row["state"] == "ready" for row in server.status().values()))
+        before, answer, healed_s, traffic = suffered(server, model, fault)
     assert answer.status >= 400, answer
     assert answer.seconds < ERROR_WITHIN_S * MACHINE_FACTOR, answer
     assert healed_s < HEALED_WITHIN_S * MACHINE_FACTOR
@@ -103,6 +104,22 @@ def test_a_fault_of_one_model(server: Served, model: str, fault: Fault) -> None:
     expected = [fault.cause] if fault.cause else []
     assert grown == expected or (fault.may_survive and not grown)
     assert sum(after.values()) - sum(before.values()) == len(grown)
+
+
+def suffered(server: Served, model: str, fault: Fault) -> tuple[dict[str, int], Answer, float, Traffic]:
+    """The restarts before a fault, its answer, the seconds until the model is well, and what the neighbours saw."""
+    wait_for_good_answer(server, model)
+    before = restarts(server, model)
+    with steady_traffic(server) as traffic:
+        answer = infer(server, model, fault.action)
+        healed_s = wait_for_good_answer(server, model)
+        wait_for(lambda: len(traffic.answered) == 4 and min(traffic.answered.values()) > 10)
+    return before, answer, healed_s, traffic
+
+
+def ends_in_metric_calls(server: Served) -> int:
+    """How often tritonserver ended itself since a process ended in the middle of a metric call: a race of 2.51.0's."""
+    return (server.temporary / "stdout").read_bytes().count(b"what():  boost::interprocess::lock_exception")
 
 
 def restarts(server: Served, model: str) -> dict[str, int]:
