@@ -16,13 +16,16 @@ from typing import Any, TypeAlias
 import triton_python_backend_utils as pb_utils
 
 from benchmarks.in_stub import OWN
-from benchmarks.in_stub.replay import ReplayModel, report
+from benchmarks.in_stub.replay import REPLAY, ReplayModel, report
 
 Note: TypeAlias = Callable[[int], None]
 
 
 class AlternatingModel(ReplayModel):
-    """Base of a model whose variants take turns; a request with the parameter ``report`` gets the times so far."""
+    """Base of a model whose variants take turns; a request with the parameter ``report`` gets the times so far.
+
+    One with ``replay`` has the next execute replayed all the same.
+    """
 
     def initialize(self, args: dict[str, str]) -> None:
         super().initialize(args)
@@ -31,6 +34,8 @@ class AlternatingModel(ReplayModel):
         self._turn = 0
 
     def execute(self, requests: list[Any]) -> Any:
+        if self._armed is not None or REPLAY in requests[0].parameters():
+            return super().execute(requests)
         if len(requests[0].parameters()) > len("{}"):
             found = json.dumps(self._times_ns)
             for times_ns in self._times_ns.values():
@@ -56,7 +61,7 @@ class AlternatingModel(ReplayModel):
 
 
 WAITED_NS = [0]
-"""What calls waited for tritonserver and the called model since it was last set back."""
+"""What calls waited for tritonserver and the called model."""
 
 
 @cache
@@ -76,6 +81,10 @@ def timed_request() -> Any:
 class AlternatingCalls(AlternatingModel):
     """The same for variants that call another model by :func:`timed_request`; each is noted with and without its waits."""
 
+    def initialize(self, args: dict[str, str]) -> None:
+        self._noted_ns = 0
+        super().initialize(args)
+
     def noter_of(self, name: str) -> Note:
         """Return what notes both, the second one under a name of its own."""
         whole = super().noter_of(name)
@@ -83,10 +92,14 @@ class AlternatingCalls(AlternatingModel):
 
         def note(took_ns: int) -> None:
             whole(took_ns)
-            own.append(took_ns - WAITED_NS[0])
-            WAITED_NS[0] = 0
+            own.append(took_ns - (WAITED_NS[0] - self._noted_ns))
+            self._noted_ns = WAITED_NS[0]
 
         return note
+
+    def waited_ns(self) -> int:
+        """Return what all calls waited so far."""
+        return WAITED_NS[0]
 
 
 class AlternatingStreams(AlternatingModel):

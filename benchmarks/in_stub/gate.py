@@ -13,9 +13,16 @@ from typing import Any
 from benchmarks.rows import Bound, Row
 from benchmarks.statistics import Block, Interval, clean_blocks, median, median_interval, paired_differences
 from safe_triton.server import TritonServer
+from safe_triton.server.in_stub import BEAT_VARIABLE
 
 REPOSITORY = Path(__file__).parents[1] / "repository" / "in_stub"
 SIZES = (1, 32)
+TARGETS = ("noop",)
+"""Models that others call."""
+
+SUPERVISED = {BEAT_VARIABLE: ""}
+"""As models see that somebody brings them back; without, none makes a call in place."""
+
 ATTEMPTS = 4
 LEAST_CLEAN = 20
 """Rounds in which both variants were undisturbed; below that there is no figure."""
@@ -39,6 +46,8 @@ class Case:
         inputs: one request's inputs in Triton's JSON form.
         bounds: microseconds per request by requests per execute; empty where they are reported only.
         others: further comparisons of its variants: the yardstick, what is held against it, and a title.
+        base: the yardstick of ``guarded``.
+        calls: whether each request calls another model: the waits for it are not counted, and no two share an execute.
         generates: whether the model is decoupled, so that only the generate endpoint answers over HTTP.
     """
 
@@ -47,7 +56,14 @@ class Case:
     inputs: tuple[tuple[str, str, tuple[int, ...], tuple[Any, ...]], ...]
     bounds: dict[int, float]
     others: tuple[tuple[str, str, str], ...] = ()
+    base: str = "bare"
+    calls: bool = False
     generates: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Return the requests of one execute that are replayed."""
+        return SIZES[:1] if self.calls else SIZES
 
     def body(self, parameters: dict[str, str]) -> bytes:
         """Return the JSON text of one request."""
@@ -62,6 +78,7 @@ class Case:
 
 PROMISED = {1: 2.5, 32: 2.0}
 PROMISED_OF_PROTECT = {1: 5.0, 32: 5.0}
+PROMISED_OF_CALLS = {1: 15.0}
 SMALL = ("FP32", (1, 16), (1.0,) * 16)
 CASES = (
     Case(
@@ -80,6 +97,15 @@ CASES = (
     Case("infer_batch", "infer_batch against batching by hand", (("X", *SMALL),), {}),
     Case("infer_async", "async infer against async def execute", (("X", *SMALL),), {}),
     Case("protect", "protect around an unmodified class", (("X", *SMALL),), PROMISED_OF_PROTECT),
+    Case(
+        "calls",
+        "one call of another model by self.bls instead of by hand, without its wait",
+        (("X", *SMALL),),
+        PROMISED_OF_CALLS,
+        others=(("bare", "guarded", "the same, the base class included"),),
+        base="calling bare",
+        calls=True,
+    ),
 )
 
 
@@ -101,13 +127,14 @@ def measure(say: Say, *, seconds: float, cases: tuple[Case, ...] = CASES) -> Ite
     """
     say("starting tritonserver")
     switches: list[dict[str, Any]] = []
-    with TritonServer(REPOSITORY, load=[case.model for case in cases]) as server:
+    with TritonServer(REPOSITORY, environment=SUPERVISED, load=[*(case.model for case in cases), *TARGETS]) as server:
         for case in cases:
-            for size in SIZES:
+            for size in case.sizes:
                 say(f"replaying {case.title}, {size} per execute")
                 found, rows = replay_until_clean(server.http_url, case, size, seconds)
-                switches.append(found)
                 yield from rows
+                if not case.calls:
+                    switches.append(found)
     yield switches_row(switches)
 
 
@@ -175,11 +202,11 @@ def rows_of(case: Case, size: int, found: dict[str, Any]) -> Iterator[Row]:
     }
     per_request = {name: {place: ns / count / 1000 for place, ns in kept.items()} for name, kept in clean.items()}
     again = paired_differences(per_request["bare"], per_request["bare again"])
-    for base, other, title in (("bare", "guarded", case.title), *case.others):
+    for index, (base, other, title) in enumerate(((case.base, "guarded", case.title), *case.others)):
         without, having = per_request[base], per_request[other]
         added = paired_differences(without, having)
         is_clean = min(len(added), len(again)) >= LEAST_CLEAN
-        bound = case.bounds.get(size) if (base, other) == ("bare", "guarded") else None
+        bound = None if index else case.bounds.get(size)
         yield Row(
             group="in-stub",
             name=f"{title}: {size} per execute",

@@ -20,6 +20,7 @@ import triton_python_backend_utils as pb_utils
 Execute = Callable[[list[Any]], Any]
 
 REPORT = "REPORT"
+REPLAY = "replay"
 BLOCK_NS = 1_000_000
 CALIBRATION_NS = 100_000
 WARM_CALLS = 200
@@ -46,20 +47,24 @@ class ReplayModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         parameters = json.loads(requests[0].parameters() or "{}")
-        if "replay" in parameters:
-            self._armed = json.loads(parameters["replay"])
+        if REPLAY in parameters:
+            self._armed = json.loads(parameters[REPLAY])
             return [report("armed") for _ in requests]
         settings, self._armed = self._armed, None
         if settings is None:
             return [report("not armed") for _ in requests]
         executes = {name: self.runner_of(model) for name, model in self.models.items()}
-        found = replay(executes, requests, seconds=settings["seconds"])
+        found = replay(executes, requests, seconds=settings["seconds"], waited_ns=self.waited_ns)
         return [report(json.dumps(found))] + [report("") for _ in requests[1:]]
 
     def runner_of(self, model: Any) -> Execute:
         """Return what runs one variant."""
         execute: Execute = model.execute
         return execute
+
+    def waited_ns(self) -> int:
+        """Return what all executes so far waited for other models, which is not counted."""
+        return 0
 
     def finalize(self) -> None:
         for model in self.models.values():
@@ -82,13 +87,16 @@ class AsyncReplayModel(ReplayModel):
         return lambda requests: run(execute(requests))
 
 
-def replay(executes: Mapping[str, Execute], requests: list[Any], *, seconds: float) -> dict[str, Any]:
+def replay(
+    executes: Mapping[str, Execute], requests: list[Any], *, seconds: float, waited_ns: Callable[[], int]
+) -> dict[str, Any]:
     """Time the variants in turn until the time is over.
 
     Args:
         executes: the variants' ``execute`` by name.
         requests: the real requests of one execute.
         seconds: how long to go on.
+        waited_ns: what all executes waited so far.
 
     Returns:
         ``requests`` per execute, ``repeats`` per block, ``calibration_ns`` (one for each gap between blocks), and
@@ -108,10 +116,10 @@ def replay(executes: Mapping[str, Execute], requests: list[Any], *, seconds: flo
             run = executes[name]
             gaps.append(_spin(spins))
             before = resource.getrusage(resource.RUSAGE_THREAD)
-            start = perf_counter_ns()
+            waited, start = waited_ns(), perf_counter_ns()
             for _ in range(repeats):
                 run(requests)
-            took = perf_counter_ns() - start
+            took = perf_counter_ns() - start - (waited_ns() - waited)
             after = resource.getrusage(resource.RUSAGE_THREAD)
             switches = after.ru_nivcsw - before.ru_nivcsw, after.ru_nvcsw - before.ru_nvcsw
             blocks[name].append((len(gaps) - 1, took / repeats, *switches))

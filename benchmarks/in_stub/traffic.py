@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from benchmarks.in_stub import OWN
-from benchmarks.in_stub.gate import REPOSITORY, SMALL, Case, ask
+from benchmarks.in_stub.gate import REPOSITORY, SMALL, SUPERVISED, TARGETS, Case, ask
 from benchmarks.load import Connection, Target, burst
 from benchmarks.rows import Row
 from benchmarks.statistics import median, median_interval
 from safe_triton.server import TritonServer
-from safe_triton.server.in_stub import BEAT_VARIABLE
 
 CASES = (
     (
@@ -27,7 +26,9 @@ CASES = (
         Case("calls", "one call of another model", (("X", *SMALL),), {}),
         {
             "carrying": "by hand, with the parameter and trace of a guarded call",
+            "calling bare": "by hand in the base class",
             "guarded": "by self.bls",
+            f"calling bare{OWN}": f"by hand in the base class{OWN}",
             f"guarded{OWN}": f"by self.bls{OWN}",
             "in threads": 'by self.bls, when_late="abandon"',
             "in place": 'by self.bls, when_late="end"',
@@ -35,10 +36,6 @@ CASES = (
     ),
 )
 """What is asked, and the variants that are held against the bare one, with their titles."""
-
-TARGETS = ("noop",)
-SUPERVISED = {BEAT_VARIABLE: ""}
-"""As models see that somebody brings them back; without, none makes a call in place."""
 
 ROUNDS = 12
 CONCURRENCIES = (1, 16)

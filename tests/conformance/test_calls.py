@@ -333,12 +333,12 @@ class TestCycles:
     @pytest.mark.parametrize(
         ("path", "code", "pattern"),
         [
-            ("5000 ring_a:1", "INTERNAL", r"bls\.cycle: ring_a:1 > ring_a:1"),
-            ("5000 " + "/".join(f"m{n}:1" for n in range(9)), "INTERNAL", FAILED),
+            ("60000 ring_a:1", "INTERNAL", r"bls\.cycle: ring_a:1 > ring_a:1"),
+            ("60000 " + "/".join(f"m{n}:1" for n in range(9)), "INTERNAL", FAILED),
             ("0 other:1", "UNAVAILABLE", r"(bls\.deadline|deadline\.exceeded): .*"),
             ("soon other:1", "INVALID_ARG", r"parameter\.bls: no path of callers at parameters\['safe_triton\.bls'\]"),
             ("", "INVALID_ARG", r"parameter\.bls: .*"),
-            ("5 /", "INVALID_ARG", r"parameter\.bls: .*"),
+            ("60000 /", "INVALID_ARG", r"parameter\.bls: .*"),
         ],
     )
     def test_a_client_that_lies(self, side: Side, path: str, code: str, pattern: str) -> None:

@@ -45,7 +45,7 @@ def test_no_request_waits_for_the_server(triton_server: object) -> None:
 def test_every_case_is_answered(case: gate.Case, triton_server: object) -> None:
     """No variant of any model refuses or fails what is replayed."""
     server = triton_server(gate.REPOSITORY)  # type: ignore[operator]
-    for size in gate.SIZES:
+    for size in case.sizes:
         found = gate.replay(server.http_url, case, size, 0.02)
         assert found["requests"] == size
         assert set(found["blocks"]) >= {"bare", "guarded", "bare again"}

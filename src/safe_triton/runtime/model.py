@@ -88,7 +88,7 @@ class SafeTritonPythonModel:
                 )
                 setattr(cls, name, own)
 
-    @property
+    @functools.cached_property
     def bls(self) -> BlsClient:
         """Calls to other models, as ``bls_policy`` allows; only while a request is answered.
 
@@ -180,8 +180,7 @@ class SafeTritonPythonModel:
             instance.serve(interrupts=not is_async(self, form))
         except BaseException as error:
             if self._instance is not None:
-                self._instance.close(lambda: None)
-                self._instance = None
+                self._take_back(self._instance).close(lambda: None)
             return as_load_error(error)
         return None
 
@@ -194,6 +193,11 @@ class SafeTritonPythonModel:
 
     def finalize(self) -> None:
         """Unload the model. Called by Triton; never raises."""
-        instance, self._instance = self._instance, None
-        if instance is not None:
-            instance.close(self.unload)
+        if self._instance is not None:
+            self._take_back(self._instance).close(self.unload)
+
+    def _take_back(self, instance: Instance) -> Instance:
+        """Return what served this model; without it, it calls no other."""
+        self._instance = None
+        self.__dict__.pop("bls", None)
+        return instance

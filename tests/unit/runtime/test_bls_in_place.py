@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from safe_triton import BlsPolicy, BlsTarget, BlsTensor, SafeTritonPythonModel
-from safe_triton.errors import BlsError, BlsLimitError
+from safe_triton.errors import BlsError, BlsLimitError, BlsOutputError, BlsUsageError
 from safe_triton.policy.defaults import CALL_PARAMETER
 from safe_triton.runtime.bls.frames import Bounds, Frame
 from safe_triton.runtime.bls.in_place import QUICK_CALLS, InPlace
@@ -53,10 +53,10 @@ class Sent(list[tuple[Any, int]]):
 
 
 class Tensor:
-    """One FP32 number, as Triton's."""
+    """As Triton's."""
 
-    def __init__(self, name: str, _: Any) -> None:
-        self._name = name
+    def __init__(self, name: str, array: Any) -> None:
+        self._name, self._array = name, array
 
     def name(self) -> str:
         return self._name
@@ -65,7 +65,7 @@ class Tensor:
         return True
 
     def as_numpy(self) -> Any:
-        return np.ones(1, np.float32)
+        return self._array
 
 
 class Site:
@@ -73,11 +73,12 @@ class Site:
 
     def __init__(self) -> None:
         self.target = quick_target()
-        self.target.tensors_of({"X": np.ones(1, np.float32)})  # such inputs were good
         self.during: Callable[[], object] = lambda: None
         self.sent: list[Any] = []
+        self.answer = np.ones(1, np.float32)
         client: Any = SimpleNamespace(
-            targets={"quick": self.target},
+            quick={},
+            bounds=BOUNDS,
             tensor_class=Tensor,
             request_class=self.request,
             triton_exception=RuntimeError,
@@ -90,13 +91,14 @@ class Site:
         outcomes = SimpleNamespace(response=lambda message, code: (message, code))
         self.watchdog = SimpleNamespace(slot=[START_S, 0.0, 0.0], on_late=None)
         engine: Any = SimpleNamespace(outcomes=outcomes, watchdog=self.watchdog)
-        self.in_place = InPlace(engine, client)
-        self.infer = self.in_place.compile_infer()
+        self.engine = engine
+        self.in_place = InPlace(self.engine, client)
+        self.in_place.settle(self.target)
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
         def execute() -> Any:
             self.during()
-            return SimpleNamespace(has_error=lambda: False, output_tensors=lambda: [Tensor("X", None)])
+            return SimpleNamespace(has_error=lambda: False, output_tensors=lambda: [Tensor("X", self.answer)])
 
         self.sent.append((args, kwargs))
         return SimpleNamespace(exec=execute)
@@ -108,7 +110,8 @@ class Site:
         thread.join()
 
     def call(self, inputs: Any = None) -> dict[str, Any] | None:
-        return self.infer("quick", {"X": np.ones(1, np.float32)} if inputs is None else inputs)
+        infer: Callable[[Any], dict[str, Any] | None] = self.client.quick.get("quick", lambda _: None)
+        return infer({"X": np.ones(1, np.float32)} if inputs is None else inputs)
 
     def execute(self, during: Callable[[], object], requests: list[Any]) -> Any:
         """Answer requests with one call, during which something happens."""
@@ -198,7 +201,9 @@ class TestCall:
         site = Site()
         failed = SimpleNamespace(has_error=lambda: True, error=lambda: "x")
         site.client.request_class = lambda *_, **__: SimpleNamespace(exec=lambda: failed)
-        site.infer = site.in_place.compile_infer()
+        site.client.quick.clear()
+        site.in_place = InPlace(site.engine, site.client)
+        site.in_place.settle(site.target)
         with pytest.raises(BlsError, match=r"bls\.failed: x"):
             site.execute(lambda: None, [Sent()])
 
@@ -217,37 +222,66 @@ class TestWhich:
         assert not self.takes(Site(), count=2)
 
     @pytest.mark.parametrize(
-        "inputs", [[], {"X": [1]}, {"X": np.ones(1)}, {"X": np.ones((1, 1), np.float32)}, {"Q": np.ones(1, np.float32)}]
+        "inputs",
+        [[], {}, {"X": [1]}, {"X": np.ones(1)}, {"X": np.ones((1, 1), np.float32)}, {"Q": np.ones(1, np.float32)}],
     )
-    def test_what_was_not_good_before(self, inputs: Any) -> None:
-        """It goes the common way, whose checks say what is wrong."""
+    def test_inputs_that_are_not_good(self, inputs: Any) -> None:
+        """They are refused as on the common way, before and after good ones; nothing leaves."""
+        for site, good in ((Site(), 0), (Site(), 1)):
+            for _ in range(good):
+                assert self.takes(site)
+            with pytest.raises(BlsUsageError, match=r"bls\.usage: .*'quick'"):
+                self.takes(site, inputs=inputs)
+            assert len(site.sent) == good
+
+    def test_inputs_of_other_shapes(self) -> None:
+        """Each is checked and counted as what it is, in whichever order they come."""
         site = Site()
-        assert not self.takes(site, inputs=inputs)
-        assert site.sent == []
+        for size, moved_bytes in ((1, 8), (2, 20), (1, 28), (2, 40)):
+            site.client.frame.calls = 0
+            assert self.takes(site, inputs={"X": np.ones(size, np.float32)})
+            assert site.client.frame.moved_bytes == moved_bytes
+
+    @pytest.mark.parametrize("answer", [np.ones(1), np.ones((1, 1), np.float32), np.ones(200, np.float32)])
+    def test_an_answer_that_is_not_good(self, answer: Any) -> None:
+        """It is refused as on the common way, before and after good ones."""
+        for site, good in ((Site(), 0), (Site(), 1)):
+            for _ in range(good):
+                assert self.takes(site)
+            site.answer = answer
+            with pytest.raises((BlsOutputError, BlsLimitError)):
+                self.takes(site)
 
     def test_a_cycle_and_a_time_that_is_over(self) -> None:
         """The common way refuses them."""
-        for path, due_s in (("me:1", 60.0), ("other:1", -1.0)):
+        for path, due_s in (("quick:1", 60.0), ("other:1", -1.0)):
             site = Site()
             site.client.frame = Frame(
                 Bounds(self_key=path, max_calls=2, max_bytes=100, max_depth=4), None, time.monotonic() + due_s
             )
-            site.target.key = "me:1"
             assert not self.takes(site)
 
     def test_one_that_was_not_quick(self) -> None:
         """One slow call, and it has to be quick for a while again."""
         site = Site()
-        site.target.note_call(QUICK_S * 2)
-        for _ in range(QUICK_CALLS):
-            assert not self.takes(site)
-            site.target.note_call(0.0)
+        for took_s in (QUICK_S * 2, *[0.0] * QUICK_CALLS):
+            site.target.note_call(took_s)
+            site.in_place.settle(site.target)
+            assert self.takes(site) is (site.target.quick_calls == QUICK_CALLS)
+
+    def test_one_that_is_slow_in_place(self) -> None:
+        """It goes the common way from then on, as one that was slow there."""
+        site = Site()
+        site.during = lambda: time.sleep(QUICK_S * 2)
         assert self.takes(site)
+        assert not self.takes(site)
+        assert site.target.quick_calls == 0
 
     def test_before_it_has_settled(self) -> None:
         """A process that has just started makes none; a process that a late call ended cannot end every moment."""
         site = Site()
         site.target.in_place_from_s = time.monotonic() + 60
+        site.in_place.settle(site.target)
         assert not self.takes(site)
         assert SETTLING_S > 60 / 5  # fewer ends within the supervisor's window than it takes for a quarantine
 
@@ -293,4 +327,4 @@ def test_where(model: type[Caller], is_supervised: bool, made: bool, monkeypatch
     if is_supervised:
         monkeypatch.setenv("SAFE_TRITON_BEAT", "")
     with load_model(model, CONFIG, models={"quick": lambda inputs: inputs}) as loaded:
-        assert (loaded.model._instance.context.bls._quick_infer is not None) is made
+        assert (loaded.model._instance.context.bls.in_place is not None) is made

@@ -84,8 +84,10 @@ class Call:
         )
 
     def note_time(self, start: float) -> None:
-        """Count the call and the seconds since its start."""
+        """Count the call and the seconds since its start, which settle how the target is called next."""
         self.target.note_call(monotonic() - start)
+        if self.client.in_place is not None:
+            self.client.in_place.settle(self.target)
 
     def now_left_s(self) -> float:
         """Return the seconds that are left for the call now."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from safe_triton.runtime._pb import Backend
-    from safe_triton.runtime.bls.in_place import QuickInfer
+    from safe_triton.runtime.bls.in_place import InPlace, QuickCall
     from safe_triton.runtime.forms.engine import Engine, Execute
     from safe_triton.runtime.log import ModelLogger
     from safe_triton.runtime.stats import Stats
@@ -88,7 +88,8 @@ class BlsClient:
             for target, declared in policy.allow.items()
         }
         self._workers = Workers(2 * policy.max_parallel)
-        self._quick_infer: QuickInfer | None = None
+        self.quick: dict[str, QuickCall] = {}
+        self.in_place: InPlace | None = None
         self.codes = {code: word for word, code in backend.codes.items()}
         self._late = 0
         self.callers = "{}"
@@ -101,9 +102,8 @@ class BlsClient:
 
         if self._policy.when_late != "answer" or not is_supervised():
             return execute
-        in_place = InPlace(engine, self)
-        self._quick_infer = in_place.compile_infer()
-        return in_place.around(execute)
+        self.in_place = InPlace(engine, self)
+        return self.in_place.around(execute)
 
     def infer(
         self,
@@ -126,8 +126,9 @@ class BlsClient:
         Returns:
             Arrays by output name; an output in a GPU's memory is a ``pb_utils.Tensor``, for ``to_dlpack``.
         """
-        if self._quick_infer is not None and outputs is None and not parameters and preferred_memory is None:
-            answer = self._quick_infer(model, inputs)
+        quick = self.quick.get(model)
+        if quick is not None and outputs is None and not parameters and preferred_memory is None:
+            answer = quick(inputs)
             if answer is not None:
                 return answer
         call = Call(self, model, inputs, outputs, parameters, preferred_memory)

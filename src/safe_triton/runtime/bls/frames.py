@@ -89,6 +89,7 @@ class Frame:
     Attributes:
         path: the callers and this model; empty before :meth:`open`, which sets all that follow.
         path_text: what follows the remaining milliseconds in the call parameter.
+        calls, moved_bytes: of this request so far.
         request_id, trace, correlation_id, flags: what every call carries on; the last two for one of a sequence.
 
     Does not cover:
@@ -97,14 +98,14 @@ class Frame:
 
     __slots__ = (
         "_bounds",
-        "_bytes",
         "_caller_due_s",
         "_callers",
-        "_calls",
         "_request",
+        "calls",
         "correlation_id",
         "due_s",
         "flags",
+        "moved_bytes",
         "path",
         "path_text",
         "request_id",
@@ -141,7 +142,7 @@ class Frame:
             self.path_text = f" {SEPARATOR.join(path)}"
             self._caller_due_s = monotonic() + left_ms / 1000
             self.renew(self.due_s)
-        self._calls = self._bytes = 0
+        self.calls = self.moved_bytes = 0
         self.request_id, self.trace, self.correlation_id, self.flags = "", None, 0, 0
         if request is not None:
             self.request_id, self.trace = request.request_id(), request.trace()
@@ -161,24 +162,21 @@ class Frame:
         Raises:
             BlsLimitError: there were as many as one request may make, or they move too many bytes.
         """
-        self._calls += 1
-        if self._calls > self._bounds.max_calls:
-            raise BlsLimitError(f"bls.limit: more than {self._bounds.max_calls} calls of one request (max_calls)")
-        self._bytes += sent_bytes
-        if self._bytes > self._bounds.max_bytes:
-            self.count_bytes(0)
+        self.calls += 1
+        self.count_bytes(sent_bytes)
 
     def count_bytes(self, count: int) -> None:
-        """Count bytes that came back.
+        """Count bytes that were sent or came back.
 
         Raises:
-            BlsLimitError: they are more than one request's calls may move.
+            BlsLimitError: they are more than one request's calls may move, or its calls are too many.
         """
-        self._bytes += count
-        if self._bytes > self._bounds.max_bytes:
-            raise BlsLimitError(
-                f"bls.limit: more than {self._bounds.max_bytes} bytes of one request's calls (max_bytes)"
-            )
+        self.moved_bytes += count
+        bounds = self._bounds
+        if self.calls > bounds.max_calls:
+            raise BlsLimitError(f"bls.limit: more than {bounds.max_calls} calls of one request (max_calls)")
+        if self.moved_bytes > bounds.max_bytes:
+            raise BlsLimitError(f"bls.limit: more than {bounds.max_bytes} bytes of one request's calls (max_bytes)")
 
     def left_s(self, timeout_s: float) -> float:
         """Return the seconds that a call may take.

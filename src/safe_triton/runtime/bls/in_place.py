@@ -19,13 +19,13 @@ from numpy import ndarray
 from safe_triton.confinement.launch import BEAT_VARIABLE
 from safe_triton.errors import BlsDeadlineError
 from safe_triton.policy.defaults import CALL_PARAMETER
-from safe_triton.runtime.bls.targets import Target
+from safe_triton.runtime.bls.targets import QUICK_S, Target
 
 if TYPE_CHECKING:
     from safe_triton.runtime.bls.client import BlsClient
     from safe_triton.runtime.forms.engine import Engine, Execute
 
-QuickInfer: TypeAlias = Callable[[str, Any], dict[str, Any] | None]
+QuickCall: TypeAlias = Callable[[Any], dict[str, Any] | None]
 
 QUICK_CALLS = 8
 """Quick calls in a row after which a model is called in place."""
@@ -54,6 +54,7 @@ class InPlace:
     def __init__(self, engine: Engine, client: BlsClient) -> None:
         self._outcomes, self._slot = engine.outcomes, engine.watchdog.slot
         self._client, self._logger = client, client.logger
+        self._calls = client.quick
         self._main = threading.main_thread().ident
         # Whoever takes the request out of this list answers it: the main thread when it is done, or the watchdog.
         self._claim: list[Any] = []
@@ -79,50 +80,57 @@ class InPlace:
 
         return answered
 
-    def compile_infer(self) -> QuickInfer:
-        """Return ``infer(model, inputs)``, which gives ``None`` for a call that has to go the common way.
+    def settle(self, target: Target) -> None:
+        """Have a target's next calls made in place if it has been quick for long enough, else in threads."""
+        if target.quick_calls < QUICK_CALLS or monotonic() < target.in_place_from_s:
+            self._calls.pop(target.name, None)
+        elif target.name not in self._calls:
+            self._calls[target.name] = self._compile(target)
 
-        It is that way in one function, for a target that is quick now, with inputs and outputs whose names, dtypes and
-        shapes were good before. The caches are cold around a call, and each function and object on the way costs.
+    def _compile(self, target: Target) -> QuickCall:
+        """Return ``infer(inputs)`` of one target, which gives ``None`` for a call that has to go the common way.
+
+        It is that way in one function. The caches are cold around a call: each function and object on the way costs,
+        so a single input or output is held against the dtype and shape that were good last time, and no more.
         """
-        client, main = self._client, self._main
-        targets, request_class, tensor_class = client.targets, client.request_class, client.tensor_class
-        clock, current, refused = monotonic, threading.get_ident, client.triton_exception
+        client, main, clock, current = self._client, self._main, monotonic, threading.get_ident
+        request_class, tensor_class, refused = client.request_class, client.tensor_class, client.triton_exception
+        name, version, key, wanted, spent = target.name, target.version, target.key, target.output_names, target.spent
+        max_calls, max_bytes = client.bounds.max_calls, client.bounds.max_bytes
+        only_input, input_dtype = target.inputs.only
+        only_output, output_dtype = target.outputs.only
+        good_input: tuple[Any, int, int] = (None, 0, 0)
+        good_output: tuple[Any, int, int] = (None, 0, 0)
 
-        def infer(model: str, inputs: Any) -> dict[str, Any] | None:
-            target, frame, start = targets.get(model), client.frame, clock()
-            if (
-                target is None
-                or target.quick_calls < QUICK_CALLS
-                or start < target.in_place_from_s
-                or frame is None
-                or len(self._claim) != 1
-                or current() != main
-                or type(inputs) is not dict
-            ):
+        def infer(inputs: Any) -> dict[str, Any] | None:
+            nonlocal good_input, good_output
+            frame, start = client.frame, clock()
+            if frame is None or len(self._claim) != 1 or current() != main:
                 return None
-            key: list[Any] = []
-            for name, array in inputs.items():
-                if type(array) is not ndarray or array.dtype is not target.find_input_dtype(name):
-                    return None
-                key += name, array.shape
-            known = target.find_good_inputs(tuple(key))
-            if known is None:
-                return None
+            shape, rows, sent = good_input
+            array: Any = inputs.get(only_input) if type(inputs) is dict and len(inputs) == 1 else None
+            if type(array) is ndarray and array.dtype is input_dtype and array.shape == shape:
+                tensors = [tensor_class(only_input, array)]
+            else:
+                tensors, rows, sent = target.tensors_of(inputs)
+                is_plain = type(array) is ndarray and array.dtype is input_dtype
+                good_input = (array.shape if is_plain else None, rows, sent)
             if not frame.path:
                 frame.open()
             left_s = frame.due_s - start
-            if left_s <= 0 or target.key in frame.path:
+            if left_s <= 0 or key in frame.path:
                 return None
-            rows, sent = known
-            frame.count_call(sent)
+            frame.calls += 1
+            frame.moved_bytes += sent
+            if frame.calls > max_calls or frame.moved_bytes > max_bytes:
+                frame.count_bytes(0)
             request = request_class(
                 frame.request_id,
                 frame.correlation_id,
-                [tensor_class(name, array) for name, array in inputs.items()],
-                target.output_names,
-                target.name,
-                target.version,
+                tensors,
+                wanted,
+                name,
+                version,
                 frame.flags,
                 trace=frame.trace,
                 parameters={CALL_PARAMETER: f"{int(left_s * 1000)}{frame.path_text}"},
@@ -134,11 +142,27 @@ class InPlace:
                 raise client.failed(target, str(error)) from None
             finally:
                 self._waits_for = None
-                target.note_call(clock() - start)
+                took_s = clock() - start
+                spent[0] += 1
+                spent[1] += took_s
+                if took_s >= QUICK_S:
+                    target.quick_calls = 0
+                    self.settle(target)
             if response.has_error():
                 raise client.answered(target, response.error())
-            outputs, received = target.outputs_of(response, rows, target.output_names)
+            if only_output is not None:
+                answered = response.output_tensors()
+                if len(answered) == 1 and answered[0].is_cpu() and answered[0].name() == only_output:
+                    array = answered[0].as_numpy()
+                    if array.dtype is output_dtype and (array.shape, rows) == good_output[:2]:
+                        frame.moved_bytes += good_output[2]
+                        if frame.moved_bytes > max_bytes:
+                            frame.count_bytes(0)
+                        return {only_output: array}
+            outputs, received = target.outputs_of(response, rows, wanted)
             frame.count_bytes(received)
+            if only_output is not None and type(outputs[only_output]) is ndarray:
+                good_output = (outputs[only_output].shape, rows, received)
             return outputs
 
         return infer
@@ -158,6 +182,7 @@ class InPlace:
             except IndexError:
                 return
             target.in_place_from_s = inf
+            self.settle(target)
             error = BlsDeadlineError(f"bls.deadline: '{target.name}' did not answer in time")
             fields = {"reason": error.reason, "target": target.key}
             try:

@@ -55,6 +55,9 @@ class Side:
         config: the target's configuration; only its batch axis counts here.
         finite: names of tensors that may hold neither NaN nor infinity.
         max_bytes: bytes of all tensors of one call.
+
+    Attributes:
+        only: name and dtype, where there is but one and metadata alone decides; else ``None`` twice.
     """
 
     def __init__(
@@ -72,6 +75,9 @@ class Side:
             {}
             if any(plan.is_bytes or plan.finite for plan in self.plans.values())
             else {name: plan.dtype for name, plan in self.plans.items()}
+        )
+        self.only: tuple[str | None, Any] = (
+            next(iter(self.find_dtype.items())) if len(self.find_dtype) == 1 else (None, None)
         )
         # From names and shapes that passed, where metadata alone decides, to rows and bytes.
         self.good: Remembered[tuple[Any, ...], tuple[int, int]] = Remembered()
@@ -120,6 +126,7 @@ class Target:
         spent: calls and seconds, for the metrics.
 
     Attributes:
+        spent: calls and seconds so far.
         quick_calls: calls in a row that were quick.
         in_place_from_s: from when on calls may be made in place, as ``monotonic()`` counts.
 
@@ -147,15 +154,15 @@ class Target:
         self.output_names = list(self.outputs.plans)
         self.find_input_dtype, self.find_output_dtype = self.inputs.find_dtype.get, self.outputs.find_dtype.get
         self.find_good_inputs, self.find_good_outputs = self.inputs.good.get, self.outputs.good.get
-        self._spent = spent
+        self.spent = spent
         self._tensor_class = tensor_class
         self.quick_calls = 0
         self.in_place_from_s = inf if self.timeout_s < LONGEST_S else monotonic() + SETTLING_S
 
     def note_call(self, took_s: float) -> None:
         """Count a call and its seconds."""
-        self._spent[0] += 1
-        self._spent[1] += took_s
+        self.spent[0] += 1
+        self.spent[1] += took_s
         self.quick_calls = self.quick_calls + 1 if took_s < QUICK_S else 0
 
     def tensors_of(self, inputs: Any) -> tuple[list[Any], int, int]:

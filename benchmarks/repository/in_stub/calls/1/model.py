@@ -60,6 +60,18 @@ class Carrying(Bare):
         )
 
 
+class CallingBare(SafeTritonPythonModel):
+    """The base class with a bare call: what a guarded call is an alternative to."""
+
+    def infer(self, inputs):
+        answer = timed_request()(
+            model_name="noop", model_version=1, inputs=[pb_utils.Tensor("X", inputs["X"])], requested_output_names=["Y"]
+        ).exec()
+        if answer.has_error():
+            raise pb_utils.TritonModelException(answer.error().message())
+        return {"Y": pb_utils.get_output_tensor_by_name(answer, "Y").as_numpy()}
+
+
 class Guarded(SafeTritonPythonModel):
     bls_policy = policy("answer")
 
@@ -83,6 +95,7 @@ class TritonPythonModel(AlternatingCalls):
     variants: ClassVar = {
         "bare": Bare,
         "carrying": Carrying,
+        "calling bare": CallingBare,
         "guarded": Guarded,
         "in threads": Abandoning,
         "in place": Ending,

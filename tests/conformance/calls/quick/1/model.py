@@ -23,10 +23,11 @@ class TritonPythonModel(SafeTritonPythonModel):
     def load(self, context):
         for target in context.bls.targets.values():
             target.quick_calls, target.in_place_from_s = QUICK_CALLS, 0.0
-            for size in (1, 2):
-                target.tensors_of({"X": np.zeros(size, np.float32)})  # remembered as good
 
     def infer(self, inputs):
+        if self.bls.in_place is not None:
+            for target in self.bls.targets.values():
+                self.bls.in_place.settle(target)
         y = self.bls.infer(inputs["WHAT"][0].decode(), {"X": inputs["X"]})["Y"]
         threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("safe_triton-bls")]
         return {"Y": y, "SAID": np.array([" ".join(threads).encode()], object)}
