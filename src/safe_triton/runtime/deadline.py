@@ -72,6 +72,7 @@ class Watchdog:
             :meth:`shorten` for one call, and set back to ``0.0`` after it.
         on_late: told from the watchdog's thread, with the call's start, that a call has passed its soft deadline and
             goes on; again and again while it does.
+        before_end: called before the hard deadline ends the process from the watchdog's thread.
 
     Does not cover:
         Module level of ``model.py``, which runs before ``initialize``. Soft deadlines of code that holds the GIL or
@@ -84,6 +85,7 @@ class Watchdog:
         self._logger = logger
         self._ends_process = ends_process
         self.on_late: Callable[[float], None] | None = None
+        self.before_end: Callable[[], object] = lambda: None
         self._soft_s = LONGEST_S
         self._hard_s = LONGEST_S
         self._last_interrupt = 0.0
@@ -229,5 +231,6 @@ class Watchdog:
                 },
             )
             sys.stderr.flush()
+            self.before_end()
         finally:
             os._exit(EXIT_STATUS)

@@ -127,6 +127,13 @@ class Instance:
             files = ConfinedRoot(os.path.join(args["model_repository"], version))
         except PathError as error:
             raise LoadError(f"{error.reason}: the model's folder cannot be opened", reason=error.reason) from None
+        metrics = MetricsFlusher(
+            backend,
+            stats,
+            {"model": config.name, "version": version, "instance": args["model_instance_name"]},
+            logger,
+        )
+        watchdog.before_end = metrics.hold
         return cls(
             plan=plan,
             backend=backend,
@@ -134,12 +141,7 @@ class Instance:
             stats=stats,
             outcomes=Outcomes(backend, logger, stats, plan.deadline_s, watchdog),
             watchdog=watchdog,
-            metrics=MetricsFlusher(
-                backend,
-                stats,
-                {"model": config.name, "version": version, "instance": args["model_instance_name"]},
-                logger,
-            ),
+            metrics=metrics,
             context=ModelContext(
                 config=config,
                 name=config.name,

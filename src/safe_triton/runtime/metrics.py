@@ -16,6 +16,9 @@ from safe_triton.runtime.stats import Stats
 
 FLUSH_INTERVAL_S = 1.0
 
+HOLD_S = 0.5
+"""How long the end of a process waits for a flush, which takes about a millisecond."""
+
 FAMILIES = {
     "safe_triton_requests_total": "Requests by outcome",
     "safe_triton_refusals_total": "Refused requests by reason",
@@ -55,6 +58,7 @@ class MetricsFlusher:
         self._metrics: dict[tuple[str, str], Any] = {}
         self._sent: dict[tuple[str, str], float] = {}
         self._stop = threading.Event()
+        self._sending = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -81,8 +85,15 @@ class MetricsFlusher:
 
     def flush(self) -> None:
         """Send every counter that has grown."""
-        if not self._families:
-            return
+        if self._families:
+            with self._sending:
+                self._send()
+
+    def hold(self) -> None:
+        """Wait for a flush that is under way, and let none begin: a process that ends within one may end the server."""
+        self._sending.acquire(timeout=HOLD_S)
+
+    def _send(self) -> None:
         for (name, label, value), total in self._totals().items():
             key = (name, value)
             gained = total - self._sent.get(key, 0)

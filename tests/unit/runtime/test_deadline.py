@@ -277,6 +277,13 @@ class TestEnd:
         assert '"allowed_ms": 400' in text
         assert text.count("\n") == 1
 
+    def test_what_comes_before(self) -> None:
+        """What must not be cut in two has its moment; an error there keeps no process alive."""
+        code = "import os\nwatchdog.before_end = lambda: os.write(2, b'moment') and 1 / 0\ncall(swallow)"
+        status, text, _ = in_child(code, slack_s=LONG_S)
+        assert status == EXIT_STATUS
+        assert text.endswith("moment")
+
     @pytest.mark.skipif(not _libc.is_supported(), reason="lacks 64-bit Linux on x86-64 or aarch64")
     def test_code_that_holds_the_gil(self) -> None:
         """The kernel's timer ends a process in which no thread can run."""

@@ -6,14 +6,14 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from safe_triton.runtime import metrics
 from safe_triton.runtime.metrics import FAMILIES, MetricsFlusher
 from safe_triton.runtime.stats import Stats
+from tests.triton.stubs import PATIENCE_S, wait_until
 from tests.unit.runtime.backends import FakeFamily, Lines, fake_backend, kept_logger
 
 THREAD = "safe_triton-metrics"
@@ -56,14 +56,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
 
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == THREAD]
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    """Wait until something holds."""
-    until = time.monotonic() + 60.0
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 PROCESS = ("process", str(os.getpid()))
@@ -123,7 +115,7 @@ class TestThread:
         """Counters arrive without a request's doing."""
         often.flusher.start()
         often.stats.outcomes["ok"] += 1
-        wait_for(lambda: often.sent("requests_total"))
+        wait_until(lambda: bool(often.sent("requests_total")))
 
     def test_stop_sends_the_rest(self, made: Setup) -> None:
         """What was counted after the last flush is not lost, and the thread is gone; twice is fine."""
@@ -133,6 +125,28 @@ class TestThread:
         assert made.sent("requests_total") == {OK: [7]}
         assert threads() == []
         made.flusher.stop()
+
+    def test_the_end_of_the_process_waits_for_it(self, often: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+        """For a flush that is under way, not for one that hangs; none begins after that."""
+        sending, go_on = threading.Event(), threading.Event()
+        sent: list[float] = []
+
+        def send() -> None:
+            sending.set()
+            go_on.wait(PATIENCE_S)
+            sent.append(time.monotonic())
+
+        monkeypatch.setattr(metrics, "HOLD_S", PATIENCE_S)
+        monkeypatch.setattr(often.flusher, "_send", send)
+        often.flusher.start()
+        assert sending.wait(PATIENCE_S)
+        threading.Timer(0.1, go_on.set).start()
+        often.flusher.hold()
+        assert len(sent) == 1
+        monkeypatch.setattr(metrics, "HOLD_S", 0.2)
+        often.flusher.hold()  # as if a flush hung: it returns all the same
+        assert len(sent) == 1
+        often.flusher._sending.release()
 
 
 class TestFailures:
@@ -154,7 +168,7 @@ class TestFailures:
         often.flusher.start()
         FakeFamily.fails_at = step
         often.stats.outcomes["ok"] += 1
-        wait_for(lambda: not threads())
+        wait_until(lambda: not threads())
         time.sleep(0.15)
         assert [line["message"] for line in often.lines.parsed] == ["metrics could not be sent"]
         FakeFamily.fails_at = ""
