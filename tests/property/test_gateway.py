@@ -171,6 +171,8 @@ class TestCompiled:
                 callers = {name for name in (*policy.identities, "-") if may_call(policy, name, verb, model)}
                 route = routes.get(f"http {method} {verb} {model}")
                 assert (named_in(route) if route else set()) == callers
+                if verb == "infer" and route:
+                    assert named_in(routes[f"{route['name']} of any size"]) == callers
         clusters = [row["name"] for row in json.loads(texts["cds.json"])["resources"]]
         assert len(set(clusters)) == len(clusters)
         for name in served:

@@ -101,7 +101,7 @@ class Front:
         answer = self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + body, client)
         return int(answer.split(" ", 2)[1]) if answer else 0, answer
 
-    def http2(self, fields: Sequence[tuple[str, str]]) -> bytes:
+    def http2(self, fields: Sequence[tuple[str, str]], body: bytes = b"") -> bytes:
         """One request over HTTP/2 with fields in that order, as they are; all that comes until its end, or the last."""
         block = b"".join(b"\0" + _literal(name) + _literal(value) for name, value in fields)
         context = self.context()
@@ -109,7 +109,10 @@ class Front:
         with self.connect(context=context) as connection:
             found = b""
             with contextlib.suppress(ConnectionError, ssl.SSLError):
-                connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b"") + _frame(1, 5, 1, block))
+                frames = _frame(4, 0, 0, b"") + _frame(1, 4 if body else 5, 1, block)
+                if body:
+                    frames += _frame(0, 1, 1, body)
+                connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frames)
                 while chunk := connection.recv(65536):
                     found += chunk
                     if _is_ended(found):
@@ -256,7 +259,8 @@ def write_private(path: Path, text: str) -> None:
 class Recorder(http.server.BaseHTTPRequestHandler):
     """Answers every request and keeps what came, as Triton would have seen it.
 
-    A request with the header ``delay`` is answered that many seconds later, or as soon as such requests are let go.
+    A request with the header ``delay`` is answered that many seconds later, or as soon as such requests are let go; one
+    with ``answer: none`` never: its connection is closed.
     """
 
     protocol_version = "HTTP/1.1"
@@ -274,6 +278,9 @@ class Recorder(http.server.BaseHTTPRequestHandler):
         if not self.path.endswith("/ready"):
             self.seen.append({"method": self.command, "path": self.path, "headers": headers, "body": body})
         self.lets_go.wait(float(headers.get("delay", "0")))
+        if headers.get("answer") == "none":
+            self.close_connection = True
+            return
         answer = self.answers.get(self.path, json.dumps({"seen": len(self.seen)})).encode()
         self.send_response(503 if self.path in self.sick else int(headers.get("answer", "200")))
         self.send_header("content-length", str(len(answer)))

@@ -185,7 +185,8 @@ class TestIdentities:
             (f"{encoded({'alg': 'HS256'})}.{payload}.{signature}", 401),
             ("x", 401),
         ):
-            assert gateway.ask("POST", INFER, headers={"authorization": f"Bearer {token}"})[0] == status, token
+            found, answer = gateway.ask("POST", INFER, headers={"authorization": f"Bearer {token}"})
+            assert (found, '"error":""' in answer) == (status, False), token
 
     def test_a_certificate(self, gateway: Front) -> None:
         """One of the authority's that is valid today, with a name that is an identity's."""
@@ -325,7 +326,9 @@ class TestLimits:
         """One in progress, at most one that waits for it; more are refused at once. Another model is not slowed."""
 
         def ask(model: str, delay: str) -> int:
-            return gateway.ask("POST", f"/v2/models/{model}/infer", identity="root", headers={"delay": delay})[0]
+            status, answer = gateway.ask("POST", f"/v2/models/{model}/infer", identity="root", headers={"delay": delay})
+            assert ("gateway.concurrency: this model has as many" in answer) is (status == 503)
+            return status
 
         with ThreadPoolExecutor(8) as pool:
             narrow = [pool.submit(ask, "narrow", "50") for _ in range(4)]

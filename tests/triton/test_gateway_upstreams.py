@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -198,3 +200,15 @@ class TestWhoAsks:
         with site.gateway.connect_bare() as bare, site.gateway.connect() as silent:
             assert bare.recv(1) == b""
             assert silent.recv(1) == b""
+
+
+def test_a_connection_that_breaks(site: Site) -> None:
+    """With a request that may have been worked on: 502, asked of one, and no server is taken out for a caller's sake."""
+    before = sum(len(one.seen) for one in site.asked)
+    for _ in range(12):
+        status, answer = site.gateway.ask("POST", "/v2/models/one/infer", client="alice", headers={"answer": "none"})
+        assert (status, "the connection to the model broke" in answer) == (502, True)
+    assert sum(len(one.seen) for one in site.asked) == before + 12
+    with urllib.request.urlopen(f"http://127.0.0.1:{site.gateway.metrics_port}/metrics", timeout=WAIT_S) as answer:
+        found = re.findall(r'ejections_enforced_total\{envoy_cluster_name="http-one"\} (\d+)', answer.read().decode())
+    assert found == ["0"]

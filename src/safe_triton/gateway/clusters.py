@@ -79,6 +79,11 @@ def _cluster(name: str, protocol: str, upstreams: Sequence[Upstream], most: int,
             "enforcing_consecutive_gateway_failure": 100,
             # A 500 is the model's answer to this request, on whichever Triton.
             "enforcing_consecutive_5xx": 0,
+            # Nor does a connection that Triton closed, as at a header that is too long for it, say that it is ill: a
+            # caller could take machines out. One that cannot be reached is known by its health.
+            "split_external_local_origin_errors": True,
+            "enforcing_consecutive_local_origin_failure": 0,
+            "enforcing_local_origin_success_rate": 0,
             "enforcing_success_rate": 0,
             "interval": "2s",
             "base_ejection_time": "10s",

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safe_triton.gateway import access, limits, routes
 from safe_triton.gateway.apis import ADMIN_HEADER, GRPC_ADMIN_HEADER
 from safe_triton.gateway.clusters import CONNECT_S, jwks_cluster
 from safe_triton.gateway.log import access_log
 from safe_triton.gateway.script import SHAPES, is_needed_for_http, shapes_script
-from safe_triton.gateway.words import IDENTITY, PREFIX, Json, extension, jwt_header, seconds, typed
+from safe_triton.gateway.words import (
+    IDENTITY,
+    LONG_HEADERS,
+    PREFIX,
+    TRITON_HEADER_BYTES,
+    Json,
+    extension,
+    jwt_header,
+    seconds,
+    typed,
+)
 
 if TYPE_CHECKING:
     from safe_triton.policyfile import GatewayPolicy
@@ -106,7 +116,7 @@ def _manager(gateway: GatewayPolicy, folder: str) -> Json:
         forward_client_cert_details="SANITIZE",
         server_header_transformation="PASS_THROUGH",
         always_set_request_id_in_response=True,
-        max_request_headers_kb=-(-gateway.max_header_bytes // 1024),
+        max_request_headers_kb=_header_kib(gateway),
         request_headers_timeout=seconds(gateway.header_timeout_s),
         request_timeout=seconds(gateway.body_timeout_s),
         stream_idle_timeout=seconds(gateway.stream_idle_timeout_s),
@@ -123,7 +133,7 @@ def _manager(gateway: GatewayPolicy, folder: str) -> Json:
             "initial_connection_window_size": 4 << 20,
         },
         access_log=access_log(gateway.access_log),
-        local_reply_config=_replies(),
+        local_reply_config=_replies(gateway),
     )
 
 
@@ -197,37 +207,60 @@ def _provider(name: str, issuer: JwtIssuer) -> Json:
     return provider
 
 
-def _is_unread() -> Json:
-    """Whether Envoy itself refused it, for its path or its framing, and no script with words of its own."""
-    return {
-        "extension_filter": {
-            "name": "envoy.access_loggers.extension_filters.cel",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-                "expression": "!(response.code_details in ['lua_response', 'direct_response'])",
-            },
-        }
-    }
+def _header_kib(gateway: GatewayPolicy) -> int:
+    return -(-gateway.max_header_bytes // 1024)
 
 
-def _replies() -> Json:
+def _replies(gateway: GatewayPolicy) -> Json:
     """What the gateway itself answers, as Triton says it, without the names and addresses of what is behind it."""
-    failed = {"response_flag_filter": {"flags": ["UF", "UH", "UC", "LH", "UR", "URX", "UPE"]}}
-    unreachable = {"body": {"inline_string": "the model cannot be reached now"}}
-    unread = {"body": {"inline_string": "no request that the gateway reads"}}
-    text = {"body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}}
-    error = {"body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}}
     full = {"header": {"key": "grpc-status", "value": "8"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    broken = _flags("UC", "UR", "UPE")
+    # Triton closes the connection at a header, or a path, that it does not take.
+    long = _both(_flags("UC"), _where(f"request.total_size - request.size >= {TRITON_HEADER_BYTES}"))
+    most = f"{_header_kib(gateway) << 10} bytes of headers and {gateway.max_headers} headers"
+    # Envoy itself refused it, for its path or its framing, and no script with words of its own.
+    unread = _both(_status("EQ", 400), _where("!(response.code_details in ['lua_response', 'direct_response'])"))
+    token = _where("response.code_details.startsWith('jwt_authn_access_denied')")
     return {
         "mappers": [
-            {"filter": _both(_status("EQ", 413), _is_grpc()), "headers_to_add": [full], **text},
-            {"filter": _both(failed, _is_grpc()), **unreachable, **text},
-            {"filter": _both(_status("GE", 400), _is_grpc()), **text},
-            {"filter": failed, **unreachable, **error},
-            {"filter": _both(_status("EQ", 400), _is_unread()), **unread, **error},
-            {"filter": _status("GE", 400), **error},
+            {"filter": _both(_status("EQ", 413), _is_grpc()), "headers_to_add": [full], **_TEXT},
+            *_said(token, "this token is not valid here"),
+            {"filter": long, "status_code": 431, **_ERROR, **_body(f"{LONG_HEADERS}: {_NO_LONG}")},
+            # It may have been worked on, or have ended the server: unlike what was never sent, not to be sent again.
+            *_said(broken, "the connection to the model broke", status_code=502),
+            *_said(_flags("UF", "UH", "LH", "URX"), "the model cannot be reached now"),
+            *_said(_flags("UO"), "gateway.concurrency: this model has as many requests in progress as it may"),
+            {"filter": _both(_status("GE", 400), _is_grpc()), **_TEXT},
+            {"filter": unread, **_ERROR, **_body("no request that the gateway reads")},
+            {"filter": _status("EQ", 431), **_ERROR, **_body(f"{LONG_HEADERS}: a request has at most {most}")},
+            {"filter": _status("GE", 400), **_ERROR},
         ]
     }
+
+
+_NO_LONG = f"no path and no header has {TRITON_HEADER_BYTES} bytes or more"
+_TEXT: Json = {"body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}}
+_ERROR: Json = {"body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}}
+
+
+def _said(what: Json, words: str, **others: Any) -> list[Json]:
+    """The same words over gRPC and HTTP."""
+    over_grpc = {"filter": _both(what, _is_grpc()), **_body(words), **others, **_TEXT}
+    return [over_grpc, {"filter": what, **_body(words), **others, **_ERROR}]
+
+
+def _body(words: str) -> Json:
+    return {"body": {"inline_string": words}}
+
+
+def _flags(*names: str) -> Json:
+    return {"response_flag_filter": {"flags": list(names)}}
+
+
+def _where(expression: str) -> Json:
+    """What an expression says of a request and its answer."""
+    kind = "extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+    return {"extension_filter": extension("envoy.access_loggers.extension_filters.cel", kind, expression=expression)}
 
 
 def _both(one: Json, other: Json) -> Json:

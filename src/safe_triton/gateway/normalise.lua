@@ -14,7 +14,7 @@ local NOT_ONE = "not one plain message that names one model"
 local TOO_MANY = "a shape names more elements than can be counted"
 local NO_ROWS = "a shape names a batch of no rows"
 local ENCODINGS = {identity = true, deflate = true, gzip = true}
-local REFUSED = {[401] = "16", [403] = "7", [413] = "8", [400] = "3", [415] = "12"}
+local REFUSED = {[401] = "16", [403] = "7", [413] = "8", [400] = "3", [415] = "12", [431] = "8"}
 
 local function refuse(handle, status, text)
   handle:respond({[":status"] = tostring(status), ["grpc-status"] = REFUSED[status]}, text)
@@ -153,6 +153,15 @@ local function is_grpc(headers)
   return is_kind and (encoding == nil or ENCODINGS[encoding] == true)
 end
 
+-- Whether Triton would refuse them, now or now and then; each counts for 32 bytes more than it has.
+local function are_long(headers)
+  local size = 0
+  for name, value in pairs(headers) do
+    if not TAKEN_AWAY[name] then size = size + #name + #value + 32 end
+  end
+  return size > MOST_METADATA
+end
+
 local function name_target(handle, path)
   local body = handle:body()
   if body == nil then return refuse(handle, 400, NOT_ONE) end
@@ -178,5 +187,6 @@ function envoy_on_request(handle)
   local path = headers:get(":path")
   if sub(path, 1, #SERVICE) ~= SERVICE then return end  -- over HTTP the routes say the rest
   if not is_grpc(headers) then return refuse(handle, 415, "not gRPC") end
+  if are_long(headers) then return refuse(handle, 431, LONG) end
   if MODEL_METHODS[path] then name_target(handle, path) end
 end

@@ -24,6 +24,7 @@ from safe_triton.gateway.words import (
     HTTP,
     MODEL,
     OF_ROUTE,
+    TAKEN_AWAY,
     Json,
     cluster_name,
     header_is,
@@ -61,7 +62,6 @@ _RETRY = {
 """Another Triton is asked once: where this one was not reached, or says UNAVAILABLE, as for a model that is healed."""
 
 _LUA = "extensions.filters.http.lua.v3.LuaPerRoute"
-_TAKEN_AWAY = ["authorization", "cookie", "proxy-authorization", "x-forwarded-client-cert"]
 _HIDDEN = ["server", "x-powered-by"]
 _OFF = typed("config.route.v3.FilterConfig", disabled=True)
 """A filter that is not even made for a request."""
@@ -102,7 +102,7 @@ def compile_routes(
         "name": NAME,
         "domains": ["*"],
         "typed_per_filter_config": filters,
-        "request_headers_to_remove": _TAKEN_AWAY,
+        "request_headers_to_remove": list(TAKEN_AWAY),
         "response_headers_to_remove": _HIDDEN,
         "matcher": _Routes(gateway, admin_secret).tree(served),
     }
@@ -149,18 +149,24 @@ class _Routes:
             for method, ends in (("POST", api.model_posts), ("GET", api.model_gets)):
                 if not ends or rules is None:
                     continue
-                filters = {access.FILTER: rules, BUFFER: _buffered(self._most_bytes(name)), **self._http_filters}
-                if verb == "infer":
-                    filters[SHAPES] = typed(_LUA, name=SHAPES)
-                yield {
+                most_bytes = self._most_bytes(name)
+                route = {
                     "name": f"http {method} {verb} {name}",
                     "match": _match(method, [model_path(name, ends)]),
                     "route": {**self._action(HTTP, self._timeout_s(name)), "cluster": cluster_name(HTTP, name)},
                     **self._secret(HTTP, is_restricted=api.is_restricted),
                     "metadata": {"filter_metadata": {OF_ROUTE: {"model": name}}},
-                    "request_body_buffer_limit": self._gateway.max_request_bytes,
-                    "typed_per_filter_config": filters,
+                    "request_body_buffer_limit": most_bytes,
                 }
+                filters = {access.FILTER: rules, BUFFER: _buffered(most_bytes), **self._http_filters}
+                if verb == "infer":
+                    filters[SHAPES] = typed(_LUA, name=SHAPES)
+                    # Where it is known that a body is within the limit, the script alone waits for it: the filter for
+                    # sizes refuses what is larger, and says how long a body in chunks was.
+                    match = _match(method, [model_path(name, ends)], _within(most_bytes))
+                    yield {**route, "match": match, "typed_per_filter_config": {**filters, BUFFER: _OFF}}
+                    route["name"] += " of any size"
+                yield {**route, "typed_per_filter_config": filters}
 
     def _http_server(self, verbs: Iterable[str]) -> Iterator[Json]:
         """What is of the whole server over HTTP."""
@@ -282,8 +288,13 @@ def _listed(routes: Iterable[Json]) -> Json:
     return {"action": {"name": "routes", "typed_config": typed("config.route.v3.RouteList", routes=list(routes))}}
 
 
-def _match(method: str, paths: Iterable[str]) -> Json:
-    return {"safe_regex": regex(one_of(paths)), "headers": [header_is(":method", method)]}
+def _match(method: str, paths: Iterable[str], *headers: Json) -> Json:
+    return {"safe_regex": regex(one_of(paths)), "headers": [header_is(":method", method), *headers]}
+
+
+def _within(most_bytes: int) -> Json:
+    """A match of the length of a body, which Envoy's codecs compare with what comes."""
+    return {"name": "content-length", "range_match": {"start": 0, "end": most_bytes + 1}}
 
 
 def _buffered(most_bytes: int) -> Json:

@@ -7,7 +7,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from safe_triton.gateway.apis import APIS, SERVICE, method_path
-from safe_triton.gateway.words import ANONYMOUS, jwt_header
+from safe_triton.gateway.words import ANONYMOUS, LONG_HEADERS, TAKEN_AWAY, TRITON_METADATA_BYTES, jwt_header
 
 if TYPE_CHECKING:
     from safe_triton.policyfile import GatewayPolicy
@@ -44,6 +44,9 @@ def compile_script(gateway: GatewayPolicy, models: Iterable[str]) -> str:
         "DEFAULT_MOST_BYTES": gateway.max_request_bytes,
         "SERVICE": SERVICE,
         "INFER": method_path("ModelInfer"),
+        "TAKEN_AWAY": dict.fromkeys(TAKEN_AWAY, True),
+        "MOST_METADATA": TRITON_METADATA_BYTES,
+        "LONG": f"{LONG_HEADERS}: Triton takes at most {TRITON_METADATA_BYTES} bytes of metadata",
     }
     rows = [f"local {name} = {_lua(value)}\n" for name, value in tables.items()]
     rows.append(f"local ANONYMOUS = {_lua(ANONYMOUS) if gateway.anonymous else 'nil'}\n")

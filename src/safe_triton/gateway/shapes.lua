@@ -11,7 +11,7 @@ local byte, find, sub = string.byte, string.find, string.sub
 local LETTERS = {["73"] = true, ["68"] = true, ["61"] = true, ["70"] = true, ["65"] = true}  -- s h a p e
 local MOST_LISTS = 4096  -- shapes in one request
 local MOST_LIST = 4096   -- bytes of one
-local MOST_DEPTH = 128   -- of lists and objects; a tensor has far fewer dimensions
+local MOST_DEPTH = 512   -- of lists and objects: far more than a tensor has dimensions, far fewer than harm
 local SMALL = 4096       -- bytes of a body that is looked at whole, since to ask for a header takes longer
 local LARGE = 1048576    -- bytes that are given back at once
 local LIES = "a shape names more elements than the body has bytes"
@@ -35,18 +35,26 @@ end
 -- are compiled, patterns are not.
 local function elements(text, at)
   local product, begin, place = 1, at, at
+  local number, is_plain = 0, true
   local numbers, is_first_0 = 0, false
   while true do
     local part = byte(text, place)
-    local is_end = part == nil or part == 91 or part == 93  -- the brackets
-    if is_end or part == 44 or part == 32 or part > 8 and part < 14 then  -- a comma or a blank
-      if place > begin then  -- what is no number is Triton's to refuse
-        local number = math.abs(tonumber(sub(text, begin, place - 1)) or 1)
-        product, numbers = product * number, numbers + 1
-        if numbers == 1 then is_first_0 = number == 0 end
+    if part ~= nil and part > 47 and part < 58 then  -- a digit
+      number = number * 10 + part - 48
+    else
+      local is_end = part == nil or part == 91 or part == 93  -- the brackets
+      if is_end or part == 44 or part == 32 or part > 8 and part < 14 then  -- a comma or a blank
+        if place > begin then
+          -- What is no number is Triton's to refuse.
+          if not is_plain then number = math.abs(tonumber(sub(text, begin, place - 1)) or 1) end
+          product, numbers = product * number, numbers + 1
+          if numbers == 1 then is_first_0 = number == 0 end
+        end
+        if is_end then return product, place - at, numbers > 1 and is_first_0 end
+        begin, number, is_plain = place + 1, 0, true
+      else
+        is_plain = false
       end
-      if is_end then return product, place - at, numbers > 1 and is_first_0 end
-      begin = place + 1
     end
     place = place + 1
   end
@@ -68,7 +76,7 @@ local function why_wrong(text, size)
     local from, to = find(text, 'hape"', at, true)  -- few bytes are an h, many a quote
     if from == nil then return nil end
     local place = behind_blanks(text, to + 1)
-    if byte(text, place) == 58 and sub(text, from - 2, from - 1) == '"s' then  -- a colon
+    if byte(text, place) == 58 and byte(text, from - 1) == 115 and byte(text, from - 2) == 34 then  -- a colon
       place = behind_blanks(text, place + 1)
       if byte(text, place) == 91 then
         local product, length, has_no_rows = elements(text, place + 1)
@@ -112,8 +120,9 @@ local function is_deep(text)
   return false
 end
 
--- Few brackets are counted faster than followed.
+-- Few brackets are counted faster than followed, and few bytes have few brackets.
 local function may_be_deep(text)
+  if #text <= MOST_DEPTH then return false end
   return has_more(text, "[", MOST_DEPTH / 2) or has_more(text, "{", MOST_DEPTH / 2)
 end
 

@@ -13,8 +13,21 @@ IDENTITY, MODEL, VERSION, CLUSTER = (f"{PREFIX}{word}" for word in ("identity", 
 ANONYMOUS = "-"
 """The identity of who shows no credential: no name of an identity begins so."""
 
+TAKEN_AWAY = ("authorization", "cookie", "proxy-authorization", "x-forwarded-client-cert")
+"""Headers of a client that Triton never sees."""
+
 OF_ROUTE = "safe-triton"
 """The namespace of what a route says of its requests: the model that its path names."""
+
+LONG_HEADERS = "gateway.headers"
+"""What the answer to a request with headers that are too long begins with."""
+
+TRITON_HEADER_BYTES = 8_000
+"""At a path or one header of 8,190 bytes or more, tritonserver closes a connection of HTTP."""
+
+TRITON_METADATA_BYTES = 7_680
+"""From 8,192 bytes on, with 32 for each header, tritonserver refuses some calls of gRPC and others not, and its text
+names what the gateway added, which is less than the difference."""
 
 HTTP, GRPC = "http", "grpc"
 TYPES = "type.googleapis.com/envoy."

@@ -13,6 +13,8 @@ import pytest
 from safe_triton.errors import PolicyError
 from safe_triton.gateway import BOOTSTRAP, REPLACED, VALIDATED, compile_gateway
 from safe_triton.gateway.access import FILTER
+from safe_triton.gateway.routes import BUFFER
+from safe_triton.gateway.script import SHAPES
 from safe_triton.policyfile import GatewayPolicy
 from safe_triton.policyfile.gateway_tables import GatewayModel, Identity, JwtIssuer, Role, Upstream
 from safe_triton.unsafe import AllowAnonymous, AllowPlaintext, NoAccessLog
@@ -226,6 +228,20 @@ class TestRoutes:
         assert caller["header"]["string_match"]["safe_regex"]["regex"] == "alice|root"
         assert asked["url_path"]["path"]["safe_regex"]["regex"].startswith("/v2/models/digits/versions/(1|2)(")
 
+    def test_what_waits_for_a_body(self, tmp_path: Path) -> None:
+        """The script, where its length is known to be within the model's limit; else the filter for sizes."""
+        texts = texts_of(gateway_of(tmp_path))
+        found = {row["name"]: row for rows in routes_of(texts) for row in rows}
+        known, chunks = (found[f"http POST infer digits{end}"] for end in ("", " of any size"))
+        length = {"name": "content-length", "range_match": {"start": 0, "end": 1_001}}
+        assert length in known["match"]["headers"]
+        assert known["typed_per_filter_config"][BUFFER]["disabled"] is True
+        assert chunks["typed_per_filter_config"][BUFFER]["buffer"] == {"max_request_bytes": 1_000}
+        for route in (known, chunks):
+            assert (route["request_body_buffer_limit"], SHAPES in route["typed_per_filter_config"]) == (1_000, True)
+        rules = [route["typed_per_filter_config"][FILTER] for route in (known, chunks)]
+        assert rules[0] == rules[1]
+
     @pytest.mark.parametrize("kind", ["anonymous", "certificate_names", "jwt"])
     def test_the_script_over_http(self, tmp_path: Path, kind: str) -> None:
         """Where there are keys alone, their filter knows who calls, and no request goes without one."""
@@ -291,7 +307,7 @@ def test_many_models_and_identities(tmp_path: Path) -> None:
         return sum(map(len, texts_of(policy.gateway, models=[f"model-{model}" for model in range(models)]).values()))
 
     started_s = time.process_time()
-    assert size_of(200, 50) < 5 * size_of(50, 25) < 15_000_000
+    assert size_of(200, 50) < 5 * size_of(50, 25) < 20_000_000
     assert time.process_time() - started_s < 30
 
 

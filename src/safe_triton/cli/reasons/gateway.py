@@ -8,6 +8,11 @@ gateway.address
   operator: leave server.address out; gateway.address says where clients come in.
   server.address = '0.0.0.0' would let clients pass the gateway by: leave it out
 
+gateway.concurrency
+  A model has as many requests in progress as its concurrent_requests, over this protocol; this one was not sent to it.
+  client: send it again a little later; the operator may raise concurrent_requests of the model.
+  gateway.concurrency: this model has as many requests in progress as it may
+
 gateway.config
   Envoy does not accept the generated configuration. Nothing was started, or what runs stays as it was.
   operator: most often a certificate that does not belong to its key, or is none; the message has Envoy's words.
@@ -17,6 +22,11 @@ gateway.file
   A file that [gateway] names cannot be read, is too large, or is a private key that others can read.
   operator: correct the path, or chmod 600 the key.
   gateway.private_key: others can read /etc/safe-triton/tls.key; chmod 600 /etc/safe-triton/tls.key
+
+gateway.headers
+  A request has more headers than the gateway takes, longer ones, or more metadata than Triton takes.
+  client: send fewer and shorter headers; the operator may raise max_header_bytes for long tokens and cookies.
+  gateway.headers: Triton takes at most 7680 bytes of metadata
 
 gateway.key
   A key of an identity, or TLS's own, is not there, can be read by others, is too short, or is that of two identities.

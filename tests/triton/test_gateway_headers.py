@@ -1,0 +1,115 @@
+"""The real Envoy before the real tritonserver: headers that are too long for either end in words, not in a 503."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from safe_triton.policyfile.gateway_tables import Upstream
+from safe_triton.server import TritonServer
+from tests.triton.fronts import WAIT_S, Front, call, front
+from tests.triton.test_client import MODEL_REPOSITORY
+
+pytestmark = [pytest.mark.triton, pytest.mark.attack]
+
+POLICY = """[gateway]
+{head}
+[gateway.roles.caller]
+models = ["digits"]
+verbs = ["metadata", "infer"]
+[gateway.identities.reader]
+roles = ["caller"]
+api_key_file = "{folder}/reader.key"
+"""
+PATH = "/v2/models/digits"
+MESSAGE = b"\x0a\x06digits"
+NO_LONG = "gateway.headers: no path and no header has 8000 bytes or more"
+
+
+@pytest.fixture(scope="module")
+def server(triton_server: Any) -> TritonServer:
+    """The server of the example models, which other tests share."""
+    running: TritonServer = triton_server(MODEL_REPOSITORY)
+    return running
+
+
+@pytest.fixture(scope="module")
+def gateway(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A gateway in front of it."""
+    http_port, grpc_port = ports_of(server)
+    upstream = Upstream(address="127.0.0.1", http_port=http_port, grpc_port=grpc_port, health_port=0, metrics_port=0)
+    with front(tmp_path_factory.mktemp("front"), POLICY, upstream, ["digits"]) as found:
+        yield found
+
+
+def ports_of(server: TritonServer) -> tuple[int, int]:
+    """Triton's own, for HTTP and gRPC."""
+    http_port, grpc_port = (int(url.rpartition(":")[2]) for url in (server.http_url, server.grpc_url))
+    return http_port, grpc_port
+
+
+def asked(gateway: Front, path: str = PATH, **headers: str) -> tuple[int, str]:
+    """The status of one request over HTTP/1.1, and the error that its answer names."""
+    status, answer = gateway.ask("GET", path, identity="reader", headers=headers)
+    return status, json.loads(answer.partition("\r\n\r\n")[2]).get("error", "")
+
+
+def test_triton_itself(server: TritonServer) -> None:
+    """Positive control: over HTTP it closes the connection, over gRPC it tells all headers by name."""
+    http_port, grpc_port = ports_of(server)
+    with socket.create_connection(("127.0.0.1", http_port), timeout=WAIT_S) as connection:
+        connection.sendall(f"GET {PATH} HTTP/1.1\r\nhost: x\r\na: {'x' * 8_200}\r\n\r\n".encode())
+        assert connection.recv(4096) == b""
+    with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+        code, why, _ = call(channel, "ModelMetadata", MESSAGE, metadata=[("a", "x" * 17_000)])
+    assert (code, "received metadata size exceeds hard limit" in why) == ("RESOURCE_EXHAUSTED", True)
+
+
+@pytest.mark.parametrize("length", [8_200, 9_000, 16_000, 31_000])
+def test_one_long_header(gateway: Front, length: int) -> None:
+    """431 and why, over HTTP/1.1; a path that is as long is no better."""
+    assert asked(gateway, a="x" * length) == (431, NO_LONG)
+    assert asked(gateway, f"{PATH}?{'x' * length}") == (431, NO_LONG)
+
+
+def test_more_than_the_gateway_takes(gateway: Front) -> None:
+    """431 with both limits, by bytes and by number."""
+    why = "gateway.headers: a request has at most 32768 bytes of headers and 64 headers"
+    assert asked(gateway, a="x" * 33_000) == (431, why)
+    assert asked(gateway, **{f"a{number}": "x" for number in range(70)}) == (431, why)
+
+
+def test_what_passes(gateway: Front) -> None:
+    """A header below the limit, many that are longer together, a long path, and a cookie that Triton never sees."""
+    assert asked(gateway, a="x" * 7_900) == (200, "")
+    assert asked(gateway, **{f"a{number}": "x" * 1_000 for number in range(30)}) == (200, "")
+    assert asked(gateway, f"{PATH}?{'x' * 7_900}") == (200, "")
+    assert asked(gateway, cookie="x" * 20_000) == (200, "")
+
+
+def test_over_http2(gateway: Front) -> None:
+    """The same words."""
+    fields = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", PATH)]
+    fields.append(("authorization", gateway.credential("reader")))
+    assert b'"name":"digits"' in gateway.http2([*fields, ("a", "x" * 1_000)])
+    assert NO_LONG.encode() in gateway.http2([*fields, ("a", "x" * 9_000)])
+
+
+@pytest.mark.parametrize(
+    "metadata", [[("a", "x" * 9_000)], [("a", "x" * 31_000)], [(f"a{n}", "x" * 990) for n in range(9)]]
+)
+def test_over_grpc(gateway: Front, metadata: list[tuple[str, str]]) -> None:
+    """RESOURCE_EXHAUSTED every time, and nothing of what the gateway adds is told."""
+    code, why, _ = gateway.call("ModelMetadata", MESSAGE, identity="reader", metadata=metadata)
+    assert (code, why) == ("RESOURCE_EXHAUSTED", "gateway.headers: Triton takes at most 7680 bytes of metadata")
+
+
+@pytest.mark.parametrize("metadata", [("a", "x" * 6_000), ("cookie", "x" * 20_000)])
+def test_what_passes_over_grpc(gateway: Front, metadata: tuple[str, str]) -> None:
+    """Positive control."""
+    assert gateway.call("ModelMetadata", MESSAGE, identity="reader", metadata=[metadata])[0] == "OK"
