@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from safe_triton.deploy import render_compose, render_kserve, render_kubernetes, render_systemd
@@ -77,6 +77,7 @@ class TestRendered:
         policy = f"{base}\n{toml_text({'deploy': deploy, 'models': {'digits': {'sandbox': sandbox}}})}"
         with tempfile.TemporaryDirectory() as folder:
             found = deployment(Path(folder), policy, configs={"digits": {**DIGITS, "instance_group": groups}})
+        assume(found.gpu_count < 2 or "mig" not in found.settings.gpu_resource)  # refused: a process sees one slice
         manifests = render_kubernetes(found)
         rendered = [manifests, render_compose(found, "../models")]
         rendered.append(render_systemd(found, program="/opt/x/bin/safe-triton", models="/m", policy="/p"))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from safe_triton.client import Retries
@@ -16,10 +20,14 @@ from safe_triton.errors import (
     ClientAccessError,
     ClientRateError,
     ClientTimeoutError,
+    ConnectionLostError,
+    RefusedError,
     SafeTritonError,
     ServerFailedError,
 )
+from safe_triton.gateway.certificates import make_dev_certificates
 from tests.triton.clients import asker, texts
+from tests.triton.fronts import write_private
 from tests.triton.gateways import Site, behind_gateway, wait_until
 
 pytestmark = pytest.mark.triton
@@ -118,6 +126,26 @@ def test_another_authority(site: Site, variant: str, tmp_path: Any) -> None:
     asyncio.run(run())
 
 
+@variants
+def test_a_certificate_of_another_authority(site: Site, variant: str, tmp_path: Path) -> None:
+    """The gateway ends the connection; the client says that it is about its own certificate, and does not go on."""
+    for name, text in make_dev_certificates([], ["alice"], days=1).files.items():
+        write_private(tmp_path / name, text)
+    files: dict[str, Any] = {
+        "certificate_file": tmp_path / "client-alice.crt",
+        "private_key_file": tmp_path / "client-alice.key",
+    }
+
+    async def run() -> None:
+        ask = through(site, variant, **files)
+        with pytest.raises((ClientAccessError, ConnectionLostError), match="client certificate") as raised:
+            await ask("infer", "steady", {"X": X}, timeout_s=LONG_S)
+        assert "attempts" not in raised.value.message
+        await ask.close()
+
+    asyncio.run(run())
+
+
 def reload(site: Site, role: str = "") -> None:
     """Have the gateway take a policy in which bob's role has these further lines."""
     before = site.row()["reloads"]
@@ -149,6 +177,24 @@ def test_rate(site: Site) -> None:
         reload(site)
 
 
+def test_too_large(site: Site) -> None:
+    """What the gateway finds too large for the model is refused once: another attempt would be as large."""
+
+    async def run() -> None:
+        for variant in ("grpc sync", "grpc async", "http sync", "http async"):
+            ask = through(site, variant, "bob")
+            rows = {"X": np.zeros((1000, 2), np.float32)}
+            with pytest.raises(RefusedError, match=r"^client\.refused: (?!.*attempts)"):
+                await ask("infer", "steady", rows, timeout_s=LONG_S)
+            await ask.close()
+
+    reload(site, role="[gateway.models.steady]\nmax_request_bytes = 2048")
+    try:
+        asyncio.run(run())
+    finally:
+        reload(site)
+
+
 def test_death_and_deadline(site: Site) -> None:
     """A model that dies or hangs is one clear error; where it was asked for, the client waits until it is healed."""
 
@@ -166,6 +212,36 @@ def test_death_and_deadline(site: Site) -> None:
             await patient("infer", "victim", {"ACTION": texts("wait")}, timeout_s=0.3)
         assert time.monotonic() - began_s < LONG_S
         for ask in (once, patient):
+            await ask.close()
+
+    asyncio.run(run())
+
+
+def test_a_server_that_ends(site: Site) -> None:
+    """Triton goes away while it works: the request may have been the cause, and is not sent a second time."""
+
+    def is_worked_on() -> bool:
+        page = urllib.request.urlopen(f"http://127.0.0.1:{site.metrics_port}/metrics", timeout=LONG_S).read().decode()
+        return all(
+            re.search(rf'^envoy_cluster_upstream_rq_active{{.*"{protocol}-victim".*}} 1$', page, re.MULTILINE)
+            for protocol in ("grpc", "http")
+        )
+
+    async def run() -> None:
+        asks = [through(site, variant, "alice") for variant in ("grpc async", "http async")]
+        for ask in asks:
+            await ask("signature", "victim")
+        work = [
+            asyncio.ensure_future(ask("infer", "victim", {"ACTION": texts("wait")}, timeout_s=LONG_S)) for ask in asks
+        ]
+        await asyncio.to_thread(wait_until, is_worked_on, site)
+        for child in psutil.Process(site.served.process.pid).children():
+            if child.name() == "tritonserver":
+                child.kill()
+        for each in await asyncio.gather(*work, return_exceptions=True):
+            assert isinstance(each, ConnectionLostError)
+            assert each.message == "client.connection_lost: the connection to the model broke"
+        for ask in asks:
             await ask.close()
 
     asyncio.run(run())

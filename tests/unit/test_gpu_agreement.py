@@ -71,9 +71,8 @@ def test_one_answer(tmp_path: Path, gpu_ids: str, group: str, files: tuple[int, 
 
 
 def test_a_slice(tmp_path: Path) -> None:
-    """Its device files, its identity for CUDA, and a pod that asks for one."""
+    """Its device files, its identity for CUDA, and a container that is given that one."""
     file, found = deployed(tmp_path, '["MIG-4f2a"]', "kind: KIND_GPU gpus: [ 0 ]")
-    file.write_text(file.read_text() + '[deploy]\ngpu_resource = "nvidia.com/mig-1g.10gb"\n')
     assert found == ""
     folder = tmp_path / "models" / "m"
     policy, config = load_policy(file), read_pbtxt(folder / "config.pbtxt")

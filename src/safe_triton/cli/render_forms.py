@@ -46,7 +46,7 @@ def compose(
     deployment = _deployment(repository, policy, image)
     models = os.path.relpath(repository.expanduser().resolve(), output.expanduser().resolve())
     files = render_compose(deployment, models)
-    _write(output, "compose", files, deployment.container_notes, shown, force=force)
+    write_form(output, "compose", files, deployment.container_notes, shown, force=force)
 
 
 def kubernetes(
@@ -61,7 +61,7 @@ def kubernetes(
     from safe_triton.deploy import render_kubernetes
 
     deployment = _deployment(repository, policy, image)
-    _write(output, "kubernetes", render_kubernetes(deployment), deployment.container_notes, shown, force=force)
+    write_form(output, "kubernetes", render_kubernetes(deployment), deployment.container_notes, shown, force=force)
 
 
 def kserve(
@@ -76,7 +76,7 @@ def kserve(
     from safe_triton.deploy import render_kserve
 
     deployment = _deployment(repository, policy, image)
-    _write(output, "kserve", render_kserve(deployment), deployment.container_notes, shown, force=force)
+    write_form(output, "kserve", render_kserve(deployment), deployment.container_notes, shown, force=force)
 
 
 def systemd(
@@ -105,7 +105,7 @@ def systemd(
         policy=str(policy.expanduser().resolve()),
         interpreter="" if program else os.path.realpath(sys.executable),
     )
-    _write(output, "systemd", files, deployment.notes, shown, force=force)
+    write_form(output, "systemd", files, deployment.notes, shown, force=force)
 
 
 def envoy(
@@ -129,7 +129,7 @@ def envoy(
     place = folder or str(output.expanduser().resolve())
     keys = {} if deployment.policy.gateway is None else read_keys(deployment.policy)
     files = render_envoy(deployment, folder=place, keys=keys)
-    _write(output, "envoy", files, (), shown, force=force, is_secret=True)
+    write_form(output, "envoy", files, (), shown, force=force, is_secret=True)
 
 
 def image(
@@ -148,7 +148,7 @@ def image(
 
     deployment = _deployment(repository, policy, "")
     files = render_image(deployment, base, "" if requirements is None else _text_of(requirements))
-    _write(output, "image", files, (), shown, force=force)
+    write_form(output, "image", files, (), shown, force=force)
 
 
 FORMS = (compose, kubernetes, kserve, systemd, envoy, image)
@@ -196,7 +196,7 @@ def _text_of(path: Path) -> str:
         raise DeployError(f"{path} cannot be read: {why}", reason="deploy.file") from None
 
 
-def _write(
+def write_form(
     output: Path,
     form: str,
     files: Mapping[str, str],
@@ -206,6 +206,7 @@ def _write(
     force: bool,
     is_secret: bool = False,
 ) -> None:
+    """Write the files of one form into its folder, and say what became of each."""
     from safe_triton.deploy.folder import write_folder
 
     changes = write_folder(output.expanduser(), form, files, is_secret=is_secret, overwrite=force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import datetime as dt
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from safe_triton.cli.formats import refusals
 from safe_triton.server.hardening import RESTRICTED_APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from safe_triton.policyfile import GatewayPolicy
     from safe_triton.server import StartProgress
@@ -168,21 +169,15 @@ def _progress_text(progress: StartProgress) -> str:
 def _print_summary(console: Console, service: Service) -> None:
     """Say what is served, under which rings, what does not hold, and where."""
     ready, server, supervisor = service.running()
-    gaps = service.enforcement_gaps()
-    table = Table("model", "version", "state", "rings", "not enforced", "reason")
+    table = Table("model", "version", "state", "rings", "reason")
     for row in server.models():
         found = next((model for model in ready.models if model.name == row.name), None)
         is_python = found is not None and found.is_python
         rings = [*(["confined"] if is_python else []), *(["protected"] if row.name in service.protected else [])]
-        table.add_row(
-            row.name,
-            row.version,
-            row.state,
-            ", ".join(rings) or "server only",
-            ", ".join(gaps.get(row.name, ())),
-            row.reason,
-        )
+        table.add_row(row.name, row.version, row.state, ", ".join(rings) or "server only", row.reason)
     console.print(table)
+    for line in gap_lines(service.enforcement_gaps()):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for finding in ready.warnings[:MOST_WARNINGS]:
         console.print(
             f"{finding.path}: {finding.rule}: {finding.message}", highlight=False, markup=False, soft_wrap=True
@@ -212,6 +207,15 @@ def _print_summary(console: Console, service: Service) -> None:
     console.print(f"{locked}; Ctrl-C ends the server", highlight=False)
 
 
+def gap_lines(gaps: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a line for each thing that was asked for and does not hold, with the models concerned; pure."""
+    models: dict[str, list[str]] = {}
+    for name in sorted(gaps):
+        for gap in gaps[name]:
+            models.setdefault(gap, []).append(name)
+    return [f"not enforced: {gap} (models {', '.join(names)})" for gap, names in models.items()]
+
+
 def _print_gateway(console: Console, gateway: Gateway, ready: Preparation) -> None:
     """Say who may call what, and what nobody can call."""
     policy, envoy = gateway.policy, ready.envoy
@@ -219,12 +223,27 @@ def _print_gateway(console: Console, gateway: Gateway, ready: Preparation) -> No
         console.print(f"Envoy {envoy.version} is newer than what the gateway was tested with", highlight=False)
     counts = f"identities: {len(policy.identities)}, roles: {len(policy.roles)}"
     console.print(f"gateway: {counts}", highlight=False)
+    if policy.certificate and (
+        line := expired(Path(policy.certificate).read_bytes(), dt.datetime.now(dt.timezone.utc))
+    ):
+        console.print(f"gateway: {line}: no client connects until it is replaced", highlight=False)
     for name in unreachable(policy, [model.name for model in ready.models]):
         console.print(
             f"gateway: no role of an identity names {name}: nobody can call it", highlight=False, markup=False
         )
     for gap in gateway.enforcement_gaps():
         console.print(f"gateway: not enforced: {gap}", highlight=False, markup=False, soft_wrap=True)
+
+
+def expired(certificate: bytes, now: dt.datetime) -> str:
+    """Say since when a certificate (PEM) is no longer valid; empty where it is, or where nobody can tell; pure."""
+    try:
+        from cryptography import x509
+
+        ends = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+    except (ModuleNotFoundError, ValueError):  # Envoy has read it, and judges the rest
+        return ""
+    return f"the certificate expired on {ends:%Y-%m-%d %H:%M} UTC" if ends < now else ""
 
 
 def unreachable(policy: GatewayPolicy, models: Sequence[str]) -> list[str]:

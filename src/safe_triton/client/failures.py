@@ -25,8 +25,17 @@ _TIMEOUTS = ("deadline.", "bls.deadline")
 # Triton's words for a model's process that has died, with this request or before it.
 _DEAD = re.compile(r"Stub process '.{1,256}' is not healthy")
 _RESTRICTED = re.compile(r"protocol is restricted", re.IGNORECASE)
-# gRPC's words, on either side, for a message above its bound; the status is that of a rate limit.
-_TOO_LONG = re.compile(r"(SERVER: )?Received message larger than max")
+# A message above a bound has the status of a rate limit, and would be as long the next time: gRPC's words on either
+# side, Envoy's, and the gateway's own.
+_TOO_LONG = re.compile(
+    r"(?P<request>SERVER: Received message larger than max|Payload Too Large|takes no request as large"
+    r"|gateway\.headers: )"
+    r"|Received message larger than max",
+    re.IGNORECASE,
+)
+
+# The gateway's words for a Triton that went away while it worked: over gRPC the status is the one of a busy server.
+_BROKEN = re.compile(r"the connection to the model broke")
 
 # Status of gRPC or HTTP -> what it means for whoever called.
 MEANINGS = {
@@ -47,6 +56,12 @@ ADVICE = {
 }
 """What to look at, by what a failure means: after what TLS says, and where a status comes without a word."""
 
+CLIENT_ADVICE = "does the server ask for a client certificate, and is this one valid and of its authority?"
+"""After what the server's side of TLS says, which is all that it says of a client."""
+
+# An alert in words; what gRPC makes of one; an end without one.
+_ALERT = re.compile(r"alert|unwrap failed|EOF occurred", re.IGNORECASE)
+
 _CODES = {"refused": "INVALID_ARG", "not_found": "NOT_FOUND", "unsupported": "UNSUPPORTED"}
 
 
@@ -59,9 +74,11 @@ def meaning_of(failure: Failure) -> str:
     # Triton says UNAVAILABLE for an API that is not for this caller: waiting would change nothing.
     if _RESTRICTED.search(failure.message):
         return "access"
+    if _BROKEN.search(failure.message):
+        return "lost"
     too_long = _TOO_LONG.search(failure.message)
     if too_long and failure.status == "RESOURCE_EXHAUSTED":
-        return "refused" if too_long[1] else "answer"
+        return "refused" if too_long["request"] else "answer"
     return MEANINGS.get(failure.status, "failed")
 
 
@@ -92,8 +109,8 @@ def error_of(failure: Failure, *, attempts: int = 1) -> RefusedError | ClientErr
     """
     meaning = meaning_of(failure)
     text = one_line(failure.message) or one_line(f"status {failure.status}")
-    if meaning in ADVICE and (meaning == "tls" or not failure.message):
-        text = f"{text}: {ADVICE[meaning]}"
+    if advice := _advice(meaning, failure.message):
+        text = f"{text}: {advice}"
     slug = slug_of(text)
     if not slug and text.startswith("model failed"):
         slug = "model.failed"
@@ -108,6 +125,14 @@ def error_of(failure: Failure, *, attempts: int = 1) -> RefusedError | ClientErr
     return cls(
         _told(text, slug, reason) + tries, reason=reason, status=failure.status, retry_after_s=failure.retry_after_s
     )
+
+
+def _advice(meaning: str, message: str) -> str:
+    if meaning != "tls":
+        return "" if message else ADVICE.get(meaning, "")
+    if _ALERT.search(message):
+        return CLIENT_ADVICE
+    return "" if "expired" in message else ADVICE["tls"]
 
 
 _KINDS: dict[str, tuple[type[ClientError], str]] = {

@@ -30,6 +30,7 @@ _TLS = (
     "verification check failed",
     "peer name",
     "handshaker",
+    "unwrap failed",  # what an alert about the client's certificate becomes
 )
 # What gRPC says on its own, with the status of a server that is not there, when a connection breaks.
 _LOST = (
@@ -177,7 +178,9 @@ def failure_of(error: Any) -> Failure:
         if any(word in lowered for word in _TLS):
             return Failure("tls", text.rsplit("OPENSSL_internal:", 1)[-1].removesuffix(": OK"), status=status)
         if any(word in lowered for word in _CONNECT):
-            hint = " (or is it a port with TLS? then grpcs://)" if "socket closed" in lowered else ""
+            hint = (
+                " (or is TLS expected, grpcs://, or another client certificate?)" if "socket closed" in lowered else ""
+            )
             return Failure("connect", text + hint, status=status)
         if any(word in lowered for word in _LOST):
             return Failure("lost", text, status=status)

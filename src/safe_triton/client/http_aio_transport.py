@@ -76,7 +76,7 @@ class AsyncHttpTransport:
                     raise messages.failure_of(response.status, await self._read(response, is_error=True), headers)
                 return messages.reply_of(call, await self._read(response), headers)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise failure_of(error) from None
+            raise failure_of(error, hint=messages.hint_of(message, self._settings)) from None
 
     async def stream(self, call: Call, timeout_s: float) -> AsyncIterator[Reply]:
         """Send one call and yield its replies; raise :class:`Failure`. Closing the iterator cancels the call."""
@@ -90,7 +90,7 @@ class AsyncHttpTransport:
                     for reply in events.feed(chunk):
                         yield reply
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise failure_of(error) from None
+            raise failure_of(error, hint=messages.hint_of(message, self._settings)) from None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -124,14 +124,16 @@ class AsyncHttpTransport:
         return b"".join(parts)
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: Exception, *, hint: str = "") -> Failure:
     """Return the failure that an error of aiohttp stands for."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLError):
         return Failure("tls", str(error))
+    if isinstance(error.__cause__, ssl.SSLError):  # an alert that came after the connection stood
+        return Failure("tls", str(error.__cause__).rsplit("] ", 1)[-1])
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return Failure("connect", f"no connection: {error}")
     if isinstance(error, asyncio.TimeoutError):
         return Failure("timeout", "no answer within the deadline")
     if isinstance(error, aiohttp.ClientResponseError):
         return Failure("answer", "what answered is no HTTP server: is this the port of gRPC?")
-    return Failure("lost", f"the connection broke: {str(error) or type(error).__name__}")
+    return Failure("lost", f"the connection broke: {str(error) or type(error).__name__}{hint}")

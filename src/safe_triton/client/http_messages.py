@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -15,6 +15,9 @@ from safe_triton.client.request import Array
 from safe_triton.client.transport import Call, Failure, Reply, seconds_of, stream_failure
 from safe_triton.config import DTYPES
 from safe_triton.errors import ClientUsageError
+
+if TYPE_CHECKING:
+    from safe_triton.client.settings import ClientSettings
 
 MICROSECONDS = 1_000_000
 
@@ -62,6 +65,15 @@ def message_of(call: Call, timeout_s: float) -> Message:
         "config": f"{_model_path(call)}/config",
     }
     return Message("GET", paths[call.kind], b"", {})
+
+
+def hint_of(message: Message, settings: ClientSettings) -> str:
+    """What to look at where a server ends a connection without a word: at a question, as is asked first."""
+    if message.method != "GET":
+        return ""
+    if settings.endpoint.is_encrypted:
+        return " (or does the server ask for a client certificate, or not accept this one?)"
+    return " (or is it a port with TLS? then https://)"
 
 
 def _model_path(call: Call) -> str:

@@ -98,7 +98,7 @@ class HttpTransport:
                 decode_content=False,
             )
         except (HTTPError, OSError) as error:
-            raise failure_of(error) from None
+            raise failure_of(error, hint=messages.hint_of(message, self._settings)) from None
 
     def _read(self, response: Any, deadline: float, *, is_error: bool = False) -> bytes:
         limit = messages.MAX_ERROR_BYTES if is_error else self._settings.max_message_bytes
@@ -126,7 +126,7 @@ def _chunks(response: Any, deadline: float) -> Iterator[bytes]:
         raise failure_of(error) from None
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: Exception, *, hint: str = "") -> Failure:
     """Return the failure that an error of urllib3 stands for."""
     text = str(error.args[1] if len(error.args) > 1 else error).rsplit(": ", 1)[-1]
     if isinstance(error, SSLError | ssl.SSLError) or any(isinstance(each, ssl.SSLError) for each in error.args):
@@ -140,7 +140,7 @@ def failure_of(error: Exception) -> Failure:
     for cause in error.args:
         if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):
             return Failure("answer", "what answered is no HTTP server: is this the port of gRPC?")
-    return Failure("lost", f"the connection broke: {text}")
+    return Failure("lost", f"the connection broke: {text}{hint}")
 
 
 def _lowered(response: Any) -> dict[str, str]:

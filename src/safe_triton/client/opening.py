@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safe_triton.client.credentials import headers_of, tls_of
 from safe_triton.client.request import InferRequest, build_request
 from safe_triton.client.settings import ClientSettings, check_timeout
-from safe_triton.client.sources import environment_settings, read_settings, settings_of
+from safe_triton.client.sources import changed, environment_settings, read_settings, settings_of
 from safe_triton.client.steps import Core
 from safe_triton.errors import ClientUsageError, PolicyError
 
@@ -48,7 +48,7 @@ class ClientBase:
         Raises:
             ClientUsageError: what is wrong, with file, line and key.
         """
-        return cls(**{**read_settings(os.fspath(path)), **changes})
+        return cls(**changed(read_settings(os.fspath(path)), changes))
 
     @classmethod
     def from_environment(cls, **changes: Any) -> Self:

@@ -40,6 +40,13 @@ def _name(value: str) -> str:
     return value
 
 
+def _one_line(value: str) -> str:
+    # It is written to logs: a line break would begin a line of its own there.
+    if not value.isprintable():
+        raise PydanticCustomError("line", "must be printable, in one line", {})
+    return value
+
+
 def _listed(names: object) -> object:
     # A text is no list of its letters.
     return tuple(names) if isinstance(names, Iterable) and not isinstance(names, str | bytes) else names
@@ -108,7 +115,7 @@ class InferRequest(BaseModel):
     inputs: Annotated[dict[str, Annotated[Array, PlainValidator(_array)]], Field(min_length=1)]
     version: Annotated[int, Field(ge=1, lt=1 << 63)] | None = None
     outputs: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
-    request_id: str = ""
+    request_id: Annotated[str, AfterValidator(_one_line)] = ""
     parameters: dict[ParameterName, Annotated[bool | int | float | str, PlainValidator(_scalar)]] = Field(
         default_factory=dict
     )
@@ -144,7 +151,9 @@ def _message(error: Any) -> str:
         "outputs": "must be a list of names",
         "version": "must be a whole number of at least 1",
     }
-    if len(error["loc"]) == 1 and text.startswith("Input should be"):
+    if error["type"] == "too_short":
+        text = "must hold at least one array"
+    elif len(error["loc"]) == 1 and text.startswith("Input should be"):
         text = known.get(error["loc"][0], text)
     return text.replace("Input should be", "must be").replace("a valid ", "a ")
 

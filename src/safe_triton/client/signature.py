@@ -258,6 +258,12 @@ def _opaque(array: Array) -> Array:
 def _sendable(name: str, array: Array) -> Array:
     """The array, or for texts one of ``bytes``: what is checked is what is sent."""
     if array.dtype.kind not in "OSU":
+        if not array.dtype.isnative:
+            raise SignatureError(
+                f"input.dtype: {array.dtype.str} is not of this machine's byte order: array.astype"
+                f"({array.dtype.newbyteorder('=').name!r}) at inputs[{name!r}]",
+                reason="input.dtype",
+            )
         return array
     items = array.ravel().tolist()
     kinds = set(map(type, items))

@@ -31,6 +31,10 @@ FILE_VARIABLE = f"{PREFIX}FILE"
 """Names a file that is read first; the other variables change what it says."""
 
 
+_EITHER = {"api_key": "api_key_file", "bearer_token": "bearer_token_file"}
+"""A secret, and the file that it may stand in instead."""
+
+
 class ClientFile(Table):
     """A client's file: one table."""
 
@@ -97,7 +101,7 @@ def read_environment(variables: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ClientUsageError: a variable that stands for no setting, or holds no number where one belongs.
     """
-    values = read_settings(variables[FILE_VARIABLE]) if variables.get(FILE_VARIABLE) else {}
+    values: dict[str, Any] = {}
     simple = _simple_settings()
     for variable, text in variables.items():
         if not variable.startswith(PREFIX) or variable == FILE_VARIABLE:
@@ -110,7 +114,14 @@ def read_environment(variables: Mapping[str, str]) -> dict[str, Any]:
             values[name] = simple[name](text)
         except ValueError:
             raise _wrong("client.usage", f"the environment variable {variable} holds no number") from None
-    return values
+    file = variables.get(FILE_VARIABLE)
+    return changed(read_settings(file), values) if file else values
+
+
+def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with others in their place: a secret also stands instead of the file of one, and a file of it."""
+    hidden = {name for pair in _EITHER.items() if any(map(changes.get, pair)) for name in pair}
+    return {**{name: value for name, value in values.items() if name not in hidden}, **changes}
 
 
 def environment_settings(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,9 +130,13 @@ def environment_settings(changes: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ClientUsageError: a variable that is wrong, or nothing that says where the server is.
     """
-    values = {**read_environment(os.environ), **changes}
-    if "url" not in values:
-        raise _wrong("client.usage", f"the environment variable {PREFIX}URL is not set")
+    values = changed(read_environment(os.environ), changes)
+    for name in ("url", "models"):
+        if name not in values:
+            variable = f"{PREFIX}{name.upper()}"
+            raise _wrong(
+                "client.usage", f"the environment variable {variable} is not set, nor {name} in {FILE_VARIABLE}"
+            )
     return values
 
 

@@ -165,6 +165,7 @@ def _gateway(deployment: Deployment, gateway: GatewayPolicy) -> dict[str, Any]:
 
 
 def _bind(source: str, target: str) -> dict[str, Any]:
+    source = source.replace("$", "$$")  # else compose puts a variable there
     return {"type": "bind", "source": source, "target": target, "read_only": True, "bind": {"create_host_path": False}}
 
 

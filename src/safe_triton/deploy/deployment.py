@@ -29,6 +29,9 @@ AROUND_ENVOY_BYTES = 512 << 20
 _PORT_FLAG = re.compile(r"--(http|grpc|metrics)-p")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REFERENCE = re.compile(r"[a-z0-9][a-z0-9._:/-]*(:[A-Za-z0-9_][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
+_SLICE = "/mig-"
+"""In the name of a resource that is a part of a GPU."""
+
 _FLOATING = frozenset({"", "latest", "main", "master", "stable", "dev", "nightly", "edge"})
 
 
@@ -130,15 +133,15 @@ class Deployment:
     @property
     def gpu_count(self) -> int:
         """How many GPUs, or slices of one, the server sees."""
-        whole, slices = self._gpus
-        return max(whole, len(slices))
+        count, _ = self._gpus
+        return count
 
     @property
     def gpu_devices(self) -> tuple[str, ...]:
         """Devices of one host, in the order in which Triton counts them."""
-        _, slices = self._gpus
-        named = self.settings.gpu_devices or slices or tuple(str(number) for number in range(self.gpu_count))
-        return tuple(named[: self.gpu_count])
+        count, identities = self._gpus
+        named = self.settings.gpu_devices or identities or tuple(str(number) for number in range(count))
+        return tuple(named[:count])
 
     @property
     def shared_bytes(self) -> int:
@@ -249,18 +252,38 @@ class Deployment:
     def _most_shared_bytes(self) -> int:
         return self.settings.memory_bytes * MOST_SHARED_PERCENT // 100
 
-    def _check_gpus(self) -> None:
-        _, slices = self._gpus
-        if slices and self.settings.gpu_resource == "nvidia.com/gpu" and not self.settings.gpu_devices:
+    def check_cluster_gpus(self) -> None:
+        """Reject GPUs that a cluster, which chooses a pod's devices itself, could not give every pod.
+
+        Raises:
+            DeployError: ``deploy.gpus``.
+        """
+        count, identities = self._gpus
+        resource = self.settings.gpu_resource
+        if identities:
             raise DeployError(
-                f"the policy grants a slice of a GPU, {slices[0]}: write deploy.gpu_resource, such as "
-                '"nvidia.com/mig-1g.10gb"',
+                f"the policy grants {identities[0]}, and a cluster chooses itself what a pod gets: write its number "
+                'there, gpu_ids = [0]; for a slice also deploy.gpu_resource = "nvidia.com/mig-1g.10gb" or the like',
                 reason="deploy.gpus",
             )
-        named = self.settings.gpu_devices
-        if named and len(named) < self.gpu_count:
+        if count > 1 and _SLICE in resource:
             raise DeployError(
-                f"deploy.gpu_devices names {len(named)} devices, and the models need {self.gpu_count}",
+                f"the models need {count} of {resource}, and CUDA shows a process one slice: GPU 0",
+                reason="deploy.gpus",
+            )
+
+    def _check_gpus(self) -> None:
+        count, identities = self._gpus
+        named = self.settings.gpu_devices
+        if identities and not named and len(identities) < count:
+            raise DeployError(
+                f"the policy names {identities[0]}, and GPUs by number beside it: which is which stands in "
+                "deploy.gpu_devices, in Triton's order",
+                reason="deploy.gpus",
+            )
+        if named and len(named) < count:
+            raise DeployError(
+                f"deploy.gpu_devices names {len(named)} devices, and the models need {count}",
                 reason="deploy.gpus",
             )
 

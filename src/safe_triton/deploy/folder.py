@@ -52,7 +52,7 @@ def _write(folder: Path, form: str, files: Mapping[str, str], *, is_secret: bool
         found = _content(folder / name)
         text = files.get(name)
         if text is not None and found == text.encode():
-            changes[name] = "unchanged"
+            changes[name] = "written" if is_secret and _is_open(folder / name) else "unchanged"
             continue
         if found is not None and _digest(found) != known.get(name) and not overwrite:
             whose = "was changed since it was written" if name in known else "was not written by render"
@@ -104,6 +104,11 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _is_open(path: Path) -> bool:
+    """Whether others may read a file that is written anew for this user alone."""
+    return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
 
 
 def _replace(path: Path, text: str, mode: int) -> None:

@@ -26,7 +26,7 @@ def render_kserve(deployment: Deployment) -> dict[str, str]:
     """Return the files of a service of KServe, by name; pure.
 
     Raises:
-        DeployError: ``deploy.reach``: KServe's ingress calls its pods without TLS; ``deploy.image``.
+        DeployError: ``deploy.reach``: KServe's ingress calls its pods without TLS; ``deploy.image``; ``deploy.gpus``.
         EnvironmentMissingError: there is no PyYAML.
 
     Does not cover:
@@ -37,6 +37,7 @@ def render_kserve(deployment: Deployment) -> dict[str, str]:
     """
     deployment.check_reach()
     deployment.check_has_image()
+    deployment.check_cluster_gpus()
     gateway = deployment.policy.gateway
     if gateway is not None and not gateway.plaintext:
         raise DeployError(
@@ -44,7 +45,7 @@ def render_kserve(deployment: Deployment) -> dict[str, str]:
             '[gateway] plaintext = { reason = "the mesh encrypts" }, or render kubernetes',
             reason="deploy.reach",
         )
-    policies = policy_files(deployment)
+    policies = policy_files(deployment, FORM)
     files = {
         "policy.yaml": yaml_text(FORM, "What safe-triton reads in the pods.", [config_map(deployment, policies)]),
         "service.yaml": yaml_text(

@@ -35,11 +35,12 @@ def render_kubernetes(deployment: Deployment) -> dict[str, str]:
     """Return the files of a deployment in a cluster, by name; pure.
 
     Raises:
-        DeployError: ``deploy.reach``, ``deploy.image``.
+        DeployError: ``deploy.reach``, ``deploy.image``, ``deploy.gpus``.
         EnvironmentMissingError: there is no PyYAML.
     """
     deployment.check_reach()
     deployment.check_has_image()
+    deployment.check_cluster_gpus()
     policies = policy_files(deployment)
     files = {
         "namespace.yaml": yaml_text(
@@ -60,8 +61,8 @@ def render_kubernetes(deployment: Deployment) -> dict[str, str]:
     return {"kustomization.yaml": _kustomization(files), **files}
 
 
-def policy_files(deployment: Deployment) -> dict[str, str]:
-    """The policies of the containers, by file name."""
+def policy_files(deployment: Deployment, form: str = FORM) -> dict[str, str]:
+    """The policies of the containers, by file name; their first line names the form."""
     files = {SERVER_POLICY: deployment.policy_text}
     if deployment.policy.gateway is not None:
         server = deployment.policy.server
@@ -72,7 +73,7 @@ def policy_files(deployment: Deployment) -> dict[str, str]:
             "health_port": server.health_port,
             "metrics_port": server.metrics_port,
         }
-        files[GATEWAY_POLICY] = header(FORM, "Of the gateway beside Triton.") + toml_text(
+        files[GATEWAY_POLICY] = header(form, "Of the gateway beside Triton.") + toml_text(
             gateway_values(deployment, upstream)
         )
     return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -209,7 +210,7 @@ def _cluster_needs(deployment: Deployment) -> list[str]:
         keys = [secret for secret in secrets if not secret.is_tls]
         if keys:
             name = f"{settings.name}-gateway-keys"
-            words = " \\\n    ".join(f"--from-file={secret.key}={secret.original}" for secret in keys)
+            words = " \\\n    ".join(f"--from-file={secret.key}={shlex.quote(secret.original)}" for secret in keys)
             found.append(
                 f"The Secret `{name}`:\n\n  ```bash\n  kubectl --namespace {settings.namespace} create secret generic "
                 f"{name} \\\n    {words}\n  ```"

@@ -57,6 +57,9 @@ HARDENED: tuple[tuple[str, str], ...] = (
 cannot be traced, as the models' cannot, from their supervisor too. Not ``ProcSubset``: memory and load are read there.
 """
 
+_EVERY_GPU = ("char-nvidia", "char-nvidia-frontend", "char-nvidia-caps")
+"""Groups of device files by their names in /proc/devices; the second one is the first one's before release 545."""
+
 _UNSAFE = re.compile(r"[\s%\"'\\$;]")
 
 
@@ -179,9 +182,8 @@ def _devices(deployment: Deployment) -> list[tuple[str, str]]:
         return [("PrivateDevices", "yes"), ("Environment", "CUDA_VISIBLE_DEVICES=")]
     names = deployment.gpu_devices
     # An identity does not tell its device file: then all of NVIDIA's, and CUDA is shown the ones that are meant.
-    files = [f"/dev/nvidia{name}" for name in names] if all(name.isdecimal() for name in names) else ["char-nvidia"]
-    if not files[0].startswith("/"):
-        files += ["char-nvidia-caps"]
+    are_numbers = all(name.isdecimal() for name in names)
+    files = [f"/dev/nvidia{name}" for name in names] if are_numbers else list(_EVERY_GPU)
     shown = ",".join(names)
     files += ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"]
     return [

@@ -160,14 +160,14 @@ def gpu_groups(config: Mapping[str, Any]) -> tuple[GpuGroup, ...]:
 
 
 def wanted_gpus(uses: Iterable[GpuUse]) -> tuple[int, tuple[str, ...]]:
-    """Return what a server needs for all of its models: how many whole GPUs, and which MIG slices.
+    """Return what a server needs for all of its models: how many GPUs, and those that the policy names by identity.
 
     Args:
         uses: of every model.
 
     Returns:
         Triton counts the devices from 0, so that a model on GPU 2 alone needs three. None for models that only go where
-        there is a GPU (``KIND_AUTO``).
+        there is a GPU (``KIND_AUTO``). Of a slice, CUDA shows a process only one.
     """
     numbers: set[int] = set()
     identities: dict[str, None] = {}
@@ -179,9 +179,7 @@ def wanted_gpus(uses: Iterable[GpuUse]) -> tuple[int, tuple[str, ...]]:
         for group in use.groups:
             if group.kind == GPU and not use.slices:
                 numbers.update(group.gpus or (0,))
-    slices = tuple(word for word in identities if word.startswith(MIG))
-    whole = len(identities) - len(slices)
-    return max(max(numbers, default=-1) + 1, whole), slices
+    return max(max(numbers, default=-1) + 1, len(identities)), tuple(identities)
 
 
 def _listed(granted: Sequence[int | str]) -> str:

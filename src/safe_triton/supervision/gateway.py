@@ -265,7 +265,9 @@ class Gateway:
         except SafeTritonError as error:
             self._report("gateway keeps what it has: its files changed and are not right", {"detail": error.message})
         else:
-            self._report("gateway took over changed files", {"files": sorted(planned.files)})
+            changed = set(planned.seen) ^ set(self._planned().seen)
+            files = {row if isinstance(row, str) else row[0] for row in changed}
+            self._report("gateway took over changed files", {"files": sorted(files)})
 
     def _apply(self, event: ServerDied | Answers | ServerTick) -> None:
         now_s = time.monotonic()

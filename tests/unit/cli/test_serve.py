@@ -1,12 +1,14 @@
-"""What ``safe-triton serve`` says about a gateway before anybody has called it."""
+"""What ``safe-triton serve`` says before anybody has called: about a gateway, and about what does not hold."""
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
 
-from safe_triton.cli.serve import unreachable
+from safe_triton.cli.serve import expired, gap_lines, unreachable
+from safe_triton.gateway.certificates import make_dev_certificates
 from safe_triton.policyfile import GatewayPolicy, load_policy
 
 POLICY = """schema = 1
@@ -47,3 +49,21 @@ def gateway(tmp_path: Path, *, role: str = "one", verb: str = '"infer"', anonymo
 def test_models_that_nobody_can_call(tmp_path: Path, changes: dict[str, str], named: list[str]) -> None:
     """A role counts where somebody has it and it allows to infer."""
     assert unreachable(gateway(tmp_path, **changes), ["a", "b"]) == named
+
+
+def test_what_does_not_hold_is_said_once() -> None:
+    """A line for each, with the models that it concerns; nothing where all holds."""
+    gaps = {"b": ("threads: root is exempt", "files: old kernel"), "a": ("threads: root is exempt",), "c": ()}
+    assert gap_lines(gaps) == [
+        "not enforced: threads: root is exempt (models a, b)",
+        "not enforced: files: old kernel (models b)",
+    ]
+
+
+@pytest.mark.parametrize(("days", "said"), [(1, ""), (3, "the certificate expired on ")])
+def test_a_certificate_that_is_over(days: int, said: str) -> None:
+    """It is said at the start: every client would refuse it."""
+    made = make_dev_certificates([], ["a"], days=2)
+    now = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=days)
+    assert expired(made.files["server.crt"].encode(), now)[:27] == said
+    assert expired(b"no certificate", now) == ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -118,3 +120,24 @@ class TestHttp:
             replies = [reply for piece in pieces for reply in events.feed(piece)]
             assert [reply.outputs["Y"][1].tolist() for reply in replies] == [[1, 2], [3]]
             assert replies[0].outputs["Y"][1].dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("failed to connect to all addresses; last error: UNAVAILABLE: Unwrap failed (TSI_DATA_CORRUPTED)", "tls"),
+        ("failed to connect to all addresses; last error: Ssl handshake failed: CERTIFICATE_VERIFY_FAILED", "tls"),
+        ("failed to connect to all addresses; last error: UNAVAILABLE: Socket closed", "connect"),
+        ("Stream removed (Socket closed)", "lost"),
+        ("not ready", "status"),
+    ],
+)
+def test_what_grpc_itself_says(text: str, cause: str) -> None:
+    """One status stands for a refused certificate, a server that is not there, one that went away, and a busy one."""
+    error = SimpleNamespace(
+        code=lambda: grpc.StatusCode.UNAVAILABLE,
+        details=lambda: text,
+        trailing_metadata=lambda: None,
+        initial_metadata=lambda: None,
+    )
+    assert over_grpc.failure_of(error).cause == cause

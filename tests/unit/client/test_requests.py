@@ -51,7 +51,7 @@ class TestValues:
             ({"model": ".."}, "is no name of a model at model"),
             ({"model": "a\nb"}, "is no name of a model at model"),
             ({"model": "m" * 257}, "at model"),
-            ({"inputs": {}}, "at inputs"),
+            ({"inputs": {}}, "must hold at least one array at inputs"),
             ({"inputs": rows()}, "must be a dict of numpy arrays by input name at inputs"),
             (
                 {"inputs": {"X": [[1.0, 2.0, 3.0]]}},
@@ -66,6 +66,7 @@ class TestValues:
             ({"outputs": "Y"}, "must be a list of names at outputs"),
             ({"parameters": [1]}, "must be a dictionary at parameters"),
             ({"request_id": 3}, "at request_id"),
+            ({"request_id": "me\nI am another line"}, "must be printable, in one line at request_id"),
             ({"parameters": {"x": [1]}}, "at parameters['x']"),
             ({"parameters": {"x": 1 << 63}}, "at parameters['x']"),
             ({"parameters": {"timeout": 1}}, "is reserved by Triton"),
@@ -103,6 +104,10 @@ class TestSignature:
         ("inputs", "message"),
         [
             ({"X": rows().astype(np.float64)}, "input.dtype: FP64, expected FP32 at inputs['X']"),
+            (
+                {"X": rows().astype(">f4")},
+                "input.dtype: >f4 is not of this machine's byte order: array.astype('float32') at inputs['X']",
+            ),
             ({"X": rows()[0]}, "input.rank: 1 axes, expected 2 at inputs['X'].shape"),
             ({"X": rows()[:, :2]}, "input.shape: 2, expected 3 at inputs['X'].shape[1]"),
             ({"X": rows(5)}, "limit.batch_size: 5 > 4 at inputs['X'].shape[0]"),

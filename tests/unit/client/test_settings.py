@@ -13,7 +13,7 @@ from safe_triton import Limits, unsafe
 from safe_triton.client import ClientSettings, FakeTransport, Retries, SafeTritonClient
 from safe_triton.client.endpoint import parse_url
 from safe_triton.client.settings import Options
-from safe_triton.client.sources import environment_settings, read_environment, read_settings, settings_of
+from safe_triton.client.sources import changed, environment_settings, read_environment, read_settings, settings_of
 from safe_triton.errors import ClientUsageError, PolicyError
 
 REMOTE = "grpc://triton.example:8001"
@@ -282,6 +282,22 @@ class TestEnvironment:
         monkeypatch.setenv("SAFE_TRITON_CLIENT_TIMEOUT_S", "2")
         client = SafeTritonClient.from_environment(transport=FakeTransport({}))
         assert (client.settings.url, client.settings.timeout_s) == ("grpcs://a", 2.0)
+
+    @pytest.mark.parametrize(
+        ("held", "given", "left"),
+        [
+            ({"api_key_file": "f"}, {"api_key": "k"}, {"api_key": "k"}),
+            ({"api_key": "k"}, {"api_key_file": "f"}, {"api_key_file": "f"}),
+            ({"bearer_token_file": "f", "api_key": "k"}, {"bearer_token": "t"}, {"bearer_token": "t", "api_key": "k"}),
+            ({"api_key": "k"}, {"api_key_file": ""}, {"api_key": "k", "api_key_file": ""}),
+            ({"api_key_file": "f"}, {"timeout_s": 1.0}, {"api_key_file": "f", "timeout_s": 1.0}),
+        ],
+    )
+    def test_a_secret_stands_instead_of_its_file(
+        self, held: dict[str, Any], given: dict[str, Any], left: dict[str, Any]
+    ) -> None:
+        """What is given later displaces the other form of the same secret too, and nothing else."""
+        assert changed(held, given) == left
 
     def test_a_client_built_from_arguments_reads_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A key that the environment holds for one server is not sent to another."""

@@ -29,6 +29,7 @@ from safe_triton.errors import (
     ServerUnavailableError,
 )
 from safe_triton.server.ports import ReservedPorts
+from tests.triton.stubs import wait_until
 from tests.unit.client.certificates import Made, authority
 from tests.unit.client.parts import rows, texts
 from tests.unit.client.wire import Handler, Served, grpc_server, http_server, infer_response
@@ -38,14 +39,6 @@ LONG_S = 60.0
 """How long something may take that takes milliseconds on a quiet machine."""
 SHORT_S = 1.0
 """When a call ends that nobody answers; its request has left long before."""
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    until_s = time.monotonic() + LONG_S
-    while not what():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
 
 
 def as_sync(url: str, do: str = "infer", arguments: tuple[Any, ...] = ("double", {"X": rows()}), **options: Any) -> Any:
@@ -137,6 +130,7 @@ class TestTls:
                 with pytest.raises(SafeTritonError) as raised:
                     ask(url, ca_file=made.ca, timeout_s=LONG_S, **options)
                 assert raised.value.reason in ("client.tls", "client.connection_lost", "client.unavailable")
+                assert "client certificate" in raised.value.message
 
     def test_a_server_without_tls(self, ask: Callable[..., Any], scheme: str, serve: Any, made: Made) -> None:
         """A credential is not sent to a port that speaks no TLS."""
@@ -241,7 +235,7 @@ class TestHttp:
     def test_a_connection_that_breaks(self, ask: Callable[..., Any], http: Served) -> None:
         """A request that had left is not sent again, though nothing came back."""
         http.script.append(lambda handler: handler.connection.shutdown(socket.SHUT_RDWR))
-        with pytest.raises(ConnectionLostError):
+        with pytest.raises(ConnectionLostError, match=r"^client\.connection_lost: (?!.*https)"):
             ask(f"http://127.0.0.1:{http.port}")
         assert sum(seen["path"].endswith("infer") for seen in http.seen) == 1
 
@@ -260,7 +254,7 @@ class TestHttp:
             ask(f"http://127.0.0.1:{http.port}", timeout_s=SHORT_S)
         assert time.monotonic() - began_s < LONG_S / 2
         over.set()
-        wait_for(lambda: any(seen["path"].endswith("infer") for seen in http.seen))
+        wait_until(lambda: any(seen["path"].endswith("infer") for seen in http.seen))
         assert sum(seen["path"].endswith("infer") for seen in http.seen) == 1
 
     @pytest.mark.parametrize(
@@ -299,6 +293,13 @@ class TestHttp:
         with pytest.raises(SafeTritonError, match=r"^client\.stream: over HTTP, .*; use grpc") as raised:
             ask(f"http://127.0.0.1:{http.port}", "stream", arguments, **options)
         assert said in raised.value.message
+
+
+@both
+def test_a_port_with_tls(ask: Callable[..., Any], made: Made) -> None:
+    """A server that ends a plain connection without a word may expect TLS: that is said."""
+    with http_server(made) as served, pytest.raises(ConnectionLostError, match="then https://"):
+        ask(f"http://localhost:{served.port}")
 
 
 @both
@@ -348,7 +349,7 @@ class TestGrpc:
         with pytest.raises(ClientTimeoutError):
             ask(f"grpc://127.0.0.1:{rpc.port}", timeout_s=SHORT_S)
         over.set()
-        wait_for(lambda: bool(rpc.seen))
+        wait_until(lambda: bool(rpc.seen))
         assert len(rpc.seen) == 1
 
     def test_a_stream(self, ask: Callable[..., Any], rpc: Served) -> None:

@@ -114,6 +114,12 @@ def test_secrets_are_files_beside(tmp_path: Path) -> None:
     assert "`/etc/safe-triton/alice.key`" in files["README.md"]
 
 
+def test_a_path_is_no_variable(tmp_path: Path) -> None:
+    """A dollar sign in the repository's path is one for compose too."""
+    found = yaml.safe_load(render_compose(deployment(tmp_path), "../a$b")["compose.yaml"])
+    assert [row["source"] for row in found["services"]["triton"]["volumes"]] == ["./safe-triton.toml", "../a$$b"]
+
+
 def test_gpus_are_named(tmp_path: Path) -> None:
     """Triton is given single devices, the gateway none."""
     policy = GATEWAY + '[deploy]\ngpu_devices = ["2", "3"]\n'

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from safe_triton.deploy import DeployedModel
+from safe_triton.deploy import DeployedModel, render_kserve, render_kubernetes
 from safe_triton.deploy.deployment import check_image
 from safe_triton.deploy.sizes import LEAST_BYTES, shared_memory_bytes
 from safe_triton.errors import DeployError, PolicyError
@@ -88,15 +88,39 @@ class TestGpus:
             deployment(tmp_path, policy, configs=with_gpus({"kind": "KIND_GPU", "gpus": [2]}))
         assert caught.value.reason == "deploy.gpus"
 
-    def test_a_slice_needs_its_resource(self, tmp_path: Path) -> None:
-        """A granted slice is not asked for as a whole GPU."""
-        policy = PUBLIC + '[models.digits.sandbox]\ngpu_ids = ["MIG-1f9c"]\n'
-        group = {"kind": "KIND_GPU", "gpus": [0]}
-        with pytest.raises(DeployError, match="gpu_resource") as caught:
-            deployment(tmp_path, policy, configs=with_gpus(group))
+    @pytest.mark.parametrize("identity", ["MIG-1f9c", "GPU-8f1c"])
+    def test_an_identity_of_the_policy(self, tmp_path: Path, identity: str) -> None:
+        """On one machine the device that the policy names is the one that is handed out, not number 0."""
+        policy = PUBLIC + f'[models.digits.sandbox]\ngpu_ids = ["{identity}"]\n'
+        found = deployment(tmp_path, policy, configs=with_gpus({"kind": "KIND_GPU", "gpus": [0]}))
+        assert (found.gpu_count, found.gpu_devices) == (1, (identity,))
+
+    def test_an_identity_beside_numbers(self, tmp_path: Path) -> None:
+        """Which number an identity has is nowhere to be read, so the policy has to say it."""
+        policy = PUBLIC + '[models.digits.sandbox]\ngpu_ids = ["GPU-8f1c"]\n'
+        configs = with_gpus({"kind": "KIND_GPU", "gpus": [1]})
+        with pytest.raises(DeployError, match=r"deploy\.gpu_devices, in Triton's order") as caught:
+            deployment(tmp_path, policy, configs=configs)
         assert caught.value.reason == "deploy.gpus"
-        fixed = policy + '[deploy]\ngpu_resource = "nvidia.com/mig-1g.10gb"\n'
-        assert deployment(tmp_path, fixed, configs=with_gpus(group)).gpu_devices == ("MIG-1f9c",)
+        fixed = policy + '[deploy]\ngpu_devices = ["0", "GPU-8f1c"]\n'
+        assert deployment(tmp_path, fixed, configs=configs).gpu_devices == ("0", "GPU-8f1c")
+
+    @pytest.mark.parametrize("identity", ["MIG-1f9c", "GPU-8f1c"])
+    def test_a_cluster_chooses_itself(self, tmp_path: Path, identity: str) -> None:
+        """An identity is of one machine, and no other pod would start: a number is asked for instead."""
+        policy = PUBLIC + f'[models.digits.sandbox]\ngpu_ids = ["{identity}"]\n'
+        found = deployment(tmp_path, policy, configs=with_gpus({"kind": "KIND_GPU", "gpus": [0]}))
+        for render in (render_kubernetes, render_kserve):
+            with pytest.raises(DeployError, match="gpu_ids = \\[0\\]") as caught:
+                render(found)
+            assert caught.value.reason == "deploy.gpus"
+
+    def test_a_process_sees_one_slice(self, tmp_path: Path) -> None:
+        """A second slice would be paid for, and used by nobody."""
+        policy = PUBLIC + '[deploy]\ngpu_resource = "nvidia.com/mig-1g.10gb"\n'
+        found = deployment(tmp_path, policy, configs=with_gpus({"kind": "KIND_GPU", "gpus": [1]}))
+        with pytest.raises(DeployError, match="one slice: GPU 0"):
+            render_kubernetes(found)
 
 
 class TestImages:

@@ -41,6 +41,13 @@ class TestOwnFiles:
         modes = {stat.S_IMODE((tmp_path / "out" / name).stat().st_mode) for name in FILES}
         assert (modes, stat.S_IMODE((tmp_path / "out").stat().st_mode)) == ({0o600}, 0o700)
 
+    def test_secret_files_that_others_could_read(self, tmp_path: Path) -> None:
+        """A mode that was widened since is narrowed again, though the content is the same."""
+        write_folder(tmp_path, "x", FILES, is_secret=True)
+        (tmp_path / "a.yaml").chmod(0o644)
+        assert write_folder(tmp_path, "x", FILES, is_secret=True) == {"a.yaml": "written", "b.yaml": "unchanged"}
+        assert stat.S_IMODE((tmp_path / "a.yaml").stat().st_mode) == 0o600
+
 
 class TestForeignFiles:
     def test_a_file_that_was_there(self, tmp_path: Path) -> None:

@@ -107,6 +107,15 @@ class TestFiles:
         assert rules["groups"][0]["rules"][0]["annotations"]["runbook_url"].startswith("https://x/y#")
         assert yaml.safe_load((folder / SCRAPE).read_text())["scrape_configs"]
 
+    def test_a_threshold_of_ones_own(self, tmp_path: Path) -> None:
+        """A file that was changed is not replaced without --force."""
+        words = ["render", "monitoring", "--output", str(tmp_path)]
+        assert CliRunner().invoke(app, words).exit_code == 0
+        (tmp_path / RULES).write_text("mine\n")
+        assert "was changed since it was written" in CliRunner().invoke(app, words).output
+        assert (tmp_path / RULES).read_text() == "mine\n"
+        assert CliRunner().invoke(app, [*words, "--force"]).exit_code == 0
+
     @pytest.mark.parametrize("arguments", [["--policy", "/nowhere.toml"], ["--output", "/proc/nowhere"]])
     def test_what_cannot_be(self, tmp_path: Path, arguments: list[str]) -> None:
         """One line, and 2."""

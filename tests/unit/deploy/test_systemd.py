@@ -114,6 +114,13 @@ class TestDevices:
         assert "CUDA_VISIBLE_DEVICES=1" in found["Environment"]
         assert "PrivateDevices" not in found
 
+    def test_an_identity(self, tmp_path: Path) -> None:
+        """It does not tell its file: then all of NVIDIA's, by both names that drivers have for them."""
+        policy = '[models.digits.sandbox]\ngpu_ids = ["MIG-1f9c"]\n'
+        found = settings(files(tmp_path, policy, configs=with_gpus({"kind": "KIND_GPU"}))["triton.service"])
+        assert {"char-nvidia rw", "char-nvidia-frontend rw", "char-nvidia-caps rw"} < set(found["DeviceAllow"])
+        assert "CUDA_VISIBLE_DEVICES=MIG-1f9c" in found["Environment"]
+
 
 class TestPaths:
     def test_grants(self, tmp_path: Path) -> None:

@@ -121,11 +121,12 @@ def test_processes_that_share_a_gpu(found: GpuUse, shares: dict[str, int]) -> No
         ((use(),), (0, ())),
         ((use(on(0)), use(on(2))), (3, ())),
         ((use(on()),), (1, ())),
-        ((use(on(kind="MODEL"), gpu_ids=("GPU-a", "GPU-b")),), (2, ())),
-        ((use(on(0), gpu_ids=(SLICE,)), use(on(kind="MODEL"), gpu_ids=(OTHER_SLICE,))), (0, (SLICE, OTHER_SLICE))),
+        ((use(on(kind="MODEL"), gpu_ids=("GPU-a", "GPU-b")),), (2, ("GPU-a", "GPU-b"))),
+        ((use(on(1), gpu_ids=("GPU-a",)),), (2, ("GPU-a",))),
+        ((use(on(0), gpu_ids=(SLICE,)), use(on(kind="MODEL"), gpu_ids=(OTHER_SLICE,))), (2, (SLICE, OTHER_SLICE))),
         ((use(on(kind="CPU"), gpu_ids=(0,)),), (0, ())),
     ],
 )
 def test_what_a_server_needs(uses: tuple[GpuUse, ...], wanted: tuple[int, tuple[str, ...]]) -> None:
-    """Whole GPUs up to the highest number, and slices by identity."""
+    """As many as the highest number or the identities make, and the identities."""
     assert wanted_gpus(uses) == wanted

@@ -88,7 +88,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A gateway that serves."""
-    envoy, files = Envoy(), [("a", 1)]
+    envoy, files = Envoy(), [("a", 1), ("b", 1)]
     reports: list[tuple[str, Mapping[str, Any]]] = []
     policy: Any = SimpleNamespace(plaintext=False, address="0.0.0.0", metrics_address="127.0.0.1")
     made = Site(None, envoy, list(files), reports)  # type: ignore[arg-type]
@@ -191,7 +191,7 @@ class TestFiles:
         site.pass_s(5 * LOOK_S)
         assert len(site.envoy.taken) == 1
         assert site.gateway.row().reloads == {"taken": 1}
-        assert site.messages() == ["gateway took over changed files"]
+        assert site.reports == [("gateway took over changed files", {"files": ["a"]})]
 
     def test_what_changes_all_the_time_is_waited_for(self, site: Site) -> None:
         """A file that is being written is not read."""

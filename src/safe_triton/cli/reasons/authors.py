@@ -121,17 +121,17 @@ expression.syntax
 expression.time
   The evaluation of a formula took longer than max_time_ms of its SafeExpression.
   author: give it less to do, or a larger bound.
-  expression.time: longer than max_time_ms
+  expression.time: line 1, column 1: longer than max_time_ms
 
 expression.value
   A formula met a value that it cannot work with: type, shape, size, or a number without a result.
   author: correct the formula, or check the inputs by Limits first.
-  expression.value: ZeroDivisionError: division by zero
+  expression.value: line 1, column 5: ZeroDivisionError: division by zero
 
 expression.work
   The evaluation of a formula would compute more elements and take more steps than max_work of its SafeExpression.
   author: bound the inputs by Limits, or give a larger bound.
-  expression.work: more elements and steps than max_work allows
+  expression.work: line 1, column 1: more elements and steps than max_work allows
 
 guard.ctypes
   The model's code loaded a library, or reached memory, through ctypes.

@@ -15,7 +15,7 @@ deploy.gateway
 
 deploy.gpus
   The GPUs of the models, of the policy and of [deploy] do not fit together.
-  operator: write deploy.gpu_resource for a slice, or name as many deploy.gpu_devices as the models need.
+  operator: name as many deploy.gpu_devices as the models need; for a cluster, numbers in gpu_ids, one slice at most.
   deploy.gpu_devices names 1 devices, and the models need 2
 
 deploy.image
