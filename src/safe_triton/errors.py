@@ -206,9 +206,14 @@ class OutputError(ModelFailedError):
 
 
 class ExpressionFailedError(ModelFailedError):
-    """A formula that cannot be evaluated with these values, or not within its bounds."""
+    """A formula that cannot be evaluated with these values, or not within its bounds.
+
+    Attributes:
+        place: line and column of the part that failed; empty where the values themselves are wrong.
+    """
 
     default_reason = "expression.failed"
+    place = ""
 
 
 class BlsError(ModelFailedError):

@@ -51,7 +51,8 @@ class PipelineModel(SafeTritonPythonModel):
         """Check the pipeline against the model's own configuration.
 
         Raises:
-            PolicyError: a tensor that is missing, or of another type or shape, on either side.
+            PolicyError: a tensor that is missing, or of another type or shape, on either side; a step that calls this
+                model itself.
         """
         pipeline = getattr(self, "pipeline", None)
         if not isinstance(pipeline, Pipeline):
@@ -59,6 +60,8 @@ class PipelineModel(SafeTritonPythonModel):
         if pipeline.problem is not None:
             raise pipeline.problem
         config = context.config
+        if any(step.model == config.name for step in pipeline.steps):
+            raise PolicyError(f"policy.pipeline: '{config.name}' is a step of itself", reason="policy.pipeline")
         _check_side("input", config.inputs, pipeline.inputs)
         _check_side("output", config.outputs, pipeline.results)
         _check_rows(config, pipeline)

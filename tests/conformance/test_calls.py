@@ -126,6 +126,11 @@ class TestAnswers:
         """All responses of a decoupled target, without the empty last one."""
         assert call(side, "stream", 5).array("Y").tolist() == [0, 1, 2, 3, 4]
 
+    def test_many_streams(self, side: Side) -> None:
+        """Read to their end or stopped early: Triton frees their answers in a thread of its own, and nobody dies of it."""
+        for _ in range(20):
+            assert call(side, "streams", 9).array("Y").tolist() == [9]
+
     def test_async(self, side: Side) -> None:
         """Three calls at a time from a coroutine."""
         assert side.ask("awaiting", x(1)).array("Y").tolist() == [2, 4, 6]

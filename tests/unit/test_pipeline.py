@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ def step(model: str, reads: str, writes: str, *, x: BlsTensor | None = None, y: 
 AB, BC = step("a", "A", "B"), step("b", "B", "C")
 
 NO_STEPS: Any = ("a",)
+ROWS: Any = {"target": replace(BC.target, max_batch_size=8), "input_map": {"X": "Q"}}
 
 WRONG: tuple[tuple[str, tuple[Step, ...], tuple[str, ...]], ...] = (
     ("is empty", (), ("C",)),
@@ -51,6 +54,17 @@ WRONG: tuple[tuple[str, tuple[Step, ...], tuple[str, ...]], ...] = (
         ("C",),
     ),
     (r"tensor 'A' is FP32 \[-1\] of 'a', and INT32", (AB, step("b", "A", "C", x=tensor("INT32"))), ("B", "C")),
+    (
+        r"tensor 'A' is FP32 \[4\] of 'a', and FP32 \[8\] of 'c'",
+        (AB, step("b", "A", "C", x=tensor("FP32", 4)), step("c", "A", "D", x=tensor("FP32", 8))),
+        ("B", "C", "D"),
+    ),
+    (
+        r"tensor 'B' is FP32 \[4\] of 'a', and FP32 \[8\] of 'c'",
+        (AB, step("b", "B", "C", x=tensor("FP32", 4)), step("c", "B", "D", x=tensor("FP32", 8))),
+        ("C", "D"),
+    ),
+    ("'a' and 'b': one has a batch axis, one has none", (AB, replace(BC, **ROWS)), ("B", "C")),
     ("two steps declare 'a' differently", (AB, step("a", "B", "C", x=tensor("FP32", 4))), ("C",)),
 )
 
@@ -91,6 +105,19 @@ def test_steps_run_as_soon_as_they_can() -> None:
     assert list(pipeline.inputs) == ["A"]
 
 
+def test_what_several_steps_read_is_what_all_of_them_take() -> None:
+    """The narrowest size, optional only for all, whatever the order of the steps."""
+    kinds = (
+        BlsTensor(dtype="FP32", dims=(-1, 4), optional=True),
+        BlsTensor(dtype="FP32", dims=(2, -1)),
+        BlsTensor(dtype="FP32", dims=(-1, -1), optional=True, finite=True),
+    )
+    steps = [step(f"m{number}", "A", f"T{number}", x=kind) for number, kind in enumerate(kinds)]
+    for order in permutations(steps):
+        pipeline = Pipeline(steps=order, outputs=("T0", "T1", "T2"))
+        assert pipeline.inputs == {"A": BlsTensor(dtype="FP32", dims=(2, 4), finite=True)}
+
+
 class TestChains:
     """A chain of steps in any order is the functions one after another."""
 
@@ -126,6 +153,7 @@ class TestLoading:
             ({"input": [{"name": "A", "data_type": "TYPE_FP64", "dims": [-1]}]}, "input 'A' is FP64"),
             ({"output": [{"name": "C", "data_type": "TYPE_FP32", "dims": [-1, 2]}]}, r"output 'C' is FP32 \[-1, 2\]"),
             ({"max_batch_size": 4}, "max_batch_size 4, the steps take 0"),
+            ({"name": "b"}, "'b' is a step of itself"),
             (
                 {"input": [{"name": "A", "data_type": "TYPE_FP32", "dims": [-1], "optional": True}]},
                 "'A' is optional in config",

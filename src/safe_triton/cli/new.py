@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from safe_triton.cli.formats import refusals, refuse
+from safe_triton.errors import PolicyError
 from safe_triton.policy.toml_text import toml_value
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -53,6 +54,8 @@ def new(
 
     Nothing that exists is overwritten; to a safe-triton.toml, the model's tables are added. Exits with 2 otherwise.
     """
+    from safe_triton.policyfile.load import parse_policy  # pydantic
+
     if NAME.fullmatch(name) is None:
         refuse(f"'{name}' is no name for a model: a letter, then letters, digits and _, at most 64")
     made = scaffold(name, form)
@@ -61,13 +64,20 @@ def new(
         before = policy.read_text(encoding="utf-8") if policy.exists() else "schema = 1\n"
     except UnicodeDecodeError:
         refuse(f"{policy}: not UTF-8")
-    there = [path for path in made if (into / path).exists()]
-    if there or f"[models.{name}." in before:
-        refuse(f"{into / there[0] if there else policy} is there already")
+    there = [into / path for path in made if (into / path).exists()]
+    if not there and name in parse_policy(before, policy).models:
+        there = [policy]
+    if there:
+        refuse(f"{there[0]} is there already")
+    after = f"{before}\n{policy_of(name, form)}"
+    try:
+        parse_policy(after, policy)
+    except PolicyError:  # tables written in one line, which TOML closes to everything behind
+        refuse(f"{policy}: [models.{name}] cannot be added behind it; write its tables as [models.NAME.…]")
     for path, text in made.items():
         (into / path).parent.mkdir(parents=True, exist_ok=True)
         (into / path).write_text(text, encoding="utf-8")
-    policy.write_text(f"{before}\n{policy_of(name, form)}", encoding="utf-8")
+    policy.write_text(after, encoding="utf-8")
     for path in (*made, POLICY):
         typer.echo(f"wrote {into / path}")
     repository = into / "model_repository"

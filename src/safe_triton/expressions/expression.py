@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from safe_triton.errors import ExpressionFailedError, PolicyError
+from safe_triton.errors import PolicyError
 from safe_triton.expressions.syntax import compile_formula
 from safe_triton.expressions.work import CONTAINERS, Work, failed
 
@@ -64,7 +64,8 @@ class SafeExpression:
                 changed.
 
         Raises:
-            ExpressionFailedError: reason ``expression.value``, ``expression.work`` or ``expression.time``.
+            ExpressionFailedError: reason ``expression.value``, ``expression.work`` or ``expression.time``; with line
+                and column.
         """
         if values.keys() != self._known:
             wanted = ", ".join(sorted(self._known ^ values.keys()))
@@ -72,12 +73,10 @@ class SafeExpression:
         work = Work(self._max_work, self._max_time_s)
         try:
             given = {name: _given(value, work) for name, value in values.items()}
-            with np.errstate(all="ignore"):
-                return self._formula(given, work)
-        except ExpressionFailedError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever numpy raises
-            raise failed("expression.value", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
+        except RecursionError:
+            raise failed("expression.value", "values nested too deeply") from None
+        with np.errstate(all="ignore"):
+            return self._formula(given, work)
 
     def __repr__(self) -> str:
         return f"SafeExpression({self.source!r}, names={self.names!r})"

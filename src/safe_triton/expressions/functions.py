@@ -62,7 +62,7 @@ def elementwise(function: Any, count: int) -> Function:
             given = (*given, *[named.get(name, named.get(f"a_{name}")) for name in ("min", "max")][len(given) - 1 :])
             named = {name: value for name, value in named.items() if name not in ("min", "max", "a_min", "a_max")}
         if named:
-            raise failed("expression.value", f"an option {min(named)}")
+            raise failed("expression.value", f"no option {min(named)!r}")
         most = 1 if function is np.where else 2 if count == 3 else count
         if not most <= len(given) <= count:
             raise failed("expression.value", f"{len(given)} arguments, expected {count}")
@@ -79,7 +79,7 @@ def reduction(function: Any) -> Function:
     def call(work: Work, array: Any, axis: Any = None, **options: Any) -> Any:
         unknown = options.keys() - OPTIONS
         if unknown:
-            raise failed("expression.value", f"an option {min(unknown)}")
+            raise failed("expression.value", f"no option {min(unknown)!r}")
         array = np.asarray(as_array(array, work))
         work.spend(array.size * COSTLY)
         if axis is not None:
@@ -246,10 +246,10 @@ def _unique(work: Work, array: Any) -> Any:
     return np.unique(array)
 
 
-def _norm(work: Work, array: Any, axis: Any = None) -> Any:
+def _norm(work: Work, array: Any, axis: Any = None, keepdims: Any = False) -> Any:
     array = np.asarray(as_array(array, work))
     work.spend(array.size * COSTLY)
-    return np.linalg.norm(array, axis=plain_option("axis", axis))
+    return np.linalg.norm(array, axis=plain_option("axis", axis), keepdims=truth(keepdims))
 
 
 def _softmax(work: Work, array: Any, axis: Any = -1) -> Any:
@@ -317,7 +317,7 @@ def _of_items(function: Any) -> Function:
 def _by_key(work: Work, function: Any, given: Any, key: Function, reverse: bool) -> Any:
     """Return the least, the greatest or all items in order, by what a function of each gives."""
     if function not in (min, max, sorted):
-        raise failed("expression.value", "an option key")
+        raise failed("expression.value", "no option 'key'")
     items = list(given) if len(given) > 1 and function is not sorted else iterated(work, *given)
     keys = [key(value) for value in items]
     work.spend(len(items) * (1000 if any(type(value) in CONTAINERS for value in keys) else COSTLY))
@@ -395,13 +395,21 @@ def _pow(work: Work, base: Any, exponent: Any) -> Any:
 
 
 def _math(function: Any) -> Function:
+    name = function.__name__
+    of_arrays = _erf if name == "erf" else NUMPY[IN_NUMPY.get(name, name)]
+
     def call(work: Work, *given: Any) -> Any:
         if any(isinstance(value, np.ndarray) for value in given):
-            name = {"pow": "power", "fabs": "abs"}.get(function.__name__, function.__name__)
-            return FUNCTIONS[name](work, *given)
+            return of_arrays(work, *given)
         return function(*[_number(value) for value in given])
 
     return call
+
+
+def _erf(work: Work, array: Any) -> Any:
+    work.spend(array.size * COSTLY * 8)  # one by one: numpy has none
+    made = np.array([math.erf(value) for value in array.ravel().tolist()])
+    return made.reshape(array.shape).astype(array.dtype if array.dtype.kind == "f" else float)
 
 
 def _arrays() -> dict[str, Function]:
@@ -421,6 +429,9 @@ def _arrays() -> dict[str, Function]:
 
 
 NUMPY = _arrays()
+IN_NUMPY = {"pow": "power", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2"}
+"""What numpy calls a function of ``math``, where it has another word."""
+
 MATH = {
     name: _math(getattr(math, name))
     for name in (

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 import keyword
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from safe_triton.errors import ExpressionError
+from safe_triton.errors import ExpressionError, ExpressionFailedError
 from safe_triton.expressions.functions import (
     CONSTANTS,
     DTYPES,
@@ -39,14 +40,33 @@ MAX_NODES = 500
 MAX_DEPTH = 40
 """Parts inside parts; each takes a few frames of Python's stack."""
 
+OWN_NAME = re.compile(r"^[\w.<>]+\(\) ")
+"""How Python begins a ``TypeError``: with a function of this package, which is no word of the language."""
+
 PLAIN = (bool, int, float, complex, str, type(None), type(...))
 
 
 def refused(node: ast.AST | None, message: str) -> ExpressionError:
     """Return the error of a formula that must not be, with its place."""
-    line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1
-    text = f"expression.refused: line {line}, column {column}: {message}"
-    return ExpressionError(text, reason="expression.refused")
+    return ExpressionError(f"expression.refused: {_place(node)}: {message}", reason="expression.refused")
+
+
+def placed(error: Exception, node: ast.AST) -> ExpressionFailedError:
+    """Return an evaluation's error with the place of the innermost part that failed."""
+    if isinstance(error, ExpressionFailedError):
+        if error.place:
+            return error
+        reason, text = error.reason, error.message.removeprefix(f"{error.reason}: ")
+    else:
+        said = OWN_NAME.sub("", " ".join(str(error).split()))
+        reason, text = "expression.value", f"{type(error).__name__}: {said[:200]}"
+    made = ExpressionFailedError(f"{reason}: {_place(node)}: {text}", reason=reason)
+    made.place = _place(node)
+    return made
+
+
+def _place(node: ast.AST | None) -> str:
+    return f"line {getattr(node, 'lineno', 1)}, column {getattr(node, 'col_offset', 0) + 1}"
 
 
 def compile_formula(source: str, names: Collection[str]) -> Part:
@@ -103,8 +123,11 @@ class _Compiler:
         inner: Part = make(node, depth + 1)
 
         def step(names: Names, work: Work) -> Any:
-            work.spend(1)
-            return inner(names, work)
+            try:
+                work.spend(1)
+                return inner(names, work)
+            except Exception as error:  # noqa: BLE001 - whatever numpy raises
+                raise placed(error, node) from None
 
         return step
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safe_triton._declared import Declaration, wrong
 from safe_triton.policy import _checks as rules
@@ -106,12 +106,12 @@ class Pipeline(Declaration):
     def inputs(self) -> dict[str, BlsTensor]:
         """The tensors that come with the request: read by a step, and written by none."""
         written = {tensor for step in self.steps for tensor in step.output_map.values()}
-        return {
-            tensor: step.inputs[key]
-            for step in self.steps
-            for key, tensor in step.input_map.items()
-            if tensor not in written
-        }
+        found: dict[str, BlsTensor] = {}
+        for step in self.steps:
+            for key, tensor in step.input_map.items():
+                if tensor not in written:
+                    found[tensor] = _both(found.get(tensor, step.inputs[key]), step.inputs[key])
+        return found
 
     @property
     def results(self) -> dict[str, BlsTensor]:
@@ -160,7 +160,7 @@ class Pipeline(Declaration):
 
         Does not cover:
             ``timeout_ms`` and ``finite``, which an ensemble has no words for: the server checks neither time nor
-            outputs between its steps.
+            outputs between its steps. ``optional``: an ensemble has to be given every input.
         """
         lines = [f"name: {_quoted(name)}", 'platform: "ensemble"', f"max_batch_size: {self.max_batch_size}"]
         for kind, tensors in (("input", self.inputs), ("output", self.results)):
@@ -187,6 +187,13 @@ def _check_edges(pipeline: Pipeline) -> None:
         for key, tensor in step.input_map.items():
             source, kind = sources.get(tensor) or first_read.setdefault(tensor, (step, step.inputs[key]))
             _check_same(tensor, source, kind, step, step.inputs[key])
+            narrowed = source, _both(kind, step.inputs[key])
+            (sources if tensor in sources else first_read)[tensor] = narrowed
+    for step in pipeline.steps:
+        if bool(step.target.max_batch_size) != bool(pipeline.steps[0].target.max_batch_size):
+            raise wrong(
+                "policy.pipeline", f"'{pipeline.steps[0].model}' and '{step.model}': one has a batch axis, one has none"
+            )
     used = {tensor for step in pipeline.steps for tensor in step.input_map.values()}
     for tensor in pipeline.outputs:
         if tensor not in sources:
@@ -206,6 +213,16 @@ def _check_same(tensor: str, source: Step, one: BlsTensor, step: Step, other: Bl
             f"tensor '{tensor}' is {_shown(one, source)} of '{source.model}',"
             f" and {_shown(other, step)} of '{step.model}'",
         )
+
+
+def _both(one: BlsTensor, other: BlsTensor) -> BlsTensor:
+    """Return what a tensor has to be for two models; :func:`_check_same` has found that they agree."""
+    return replace(
+        one,
+        dims=tuple(max(sizes) for sizes in zip(one.dims, other.dims, strict=True)),
+        optional=one.optional and other.optional,
+        finite=one.finite or other.finite,
+    )
 
 
 def _shown(tensor: BlsTensor, step: Step) -> str:

@@ -42,7 +42,19 @@ def load_policy(path: Path | str | None) -> OperatorPolicy:
     """
     if path is None:
         return compile_policy(Document.model_validate({}), "", {})
-    text = _read(Path(path))
+    return parse_policy(_read(Path(path)), path)
+
+
+def parse_policy(text: str, path: Path | str) -> OperatorPolicy:
+    """Return the policy of a file's text; as :func:`load_policy`, for a file that is yet to be written.
+
+    Args:
+        text: of the file.
+        path: how a message names it.
+
+    Raises:
+        PolicyError: as :func:`load_policy`, but ``policy.file``.
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine
 from math import inf
+from sys import getrefcount
 from time import monotonic
 from types import CoroutineType
 from typing import Any
@@ -267,6 +268,8 @@ class ProtectedExecution:
             returned = self._list_of(batch, returned)
             if type(returned) is Raised:
                 return self._settle(batch, [], returned)
+        if len(returned) > 1:
+            returned = self._responses.each_once(returned)
         good = 0
         responses, check = batch.responses, self._responses.check
         is_plain = not (self._senders.taken or self._senders.rescheduled or self._responses.refuses)
@@ -341,18 +344,27 @@ class ProtectedExecution:
             self._fail(requests[place], error)
         if not batch.accepted:
             return None
+        before = [getrefcount(request) for request in requests]
         returned = self._call(execute, batch.chosen(), 0.0)  # each response of a stream has its own time
         if type(returned) is CoroutineType:
-            return self._decoupled_awaited(batch, returned)
-        self._end_broken(batch, returned)
+            return self._decoupled_awaited(batch, returned, before)
+        self._end_broken(batch, returned, before)
         return None
 
-    async def _decoupled_awaited(self, batch: Batch, running: Coroutine[Any, Any, Any]) -> None:
-        self._end_broken(batch, await self._within_deadline(running, batch.requests))
+    async def _decoupled_awaited(self, batch: Batch, running: Coroutine[Any, Any, Any], before: list[int]) -> None:
+        self._end_broken(batch, await self._within_deadline(running, batch.requests), before)
 
-    def _end_broken(self, batch: Batch, returned: Any) -> None:
-        """End the requests of an execute that raised, or that returned what a decoupled model must not."""
+    def _end_broken(self, batch: Batch, returned: Any, before: list[int]) -> None:
+        """End the requests of an execute that raised, or that returned what a decoupled model must not.
+
+        And those that it forgot: nobody holds the request more than before, nor its sender, which holds the request.
+        """
         if returned is None:
+            after = [getrefcount(request) for request in batch.requests]
+            for place in batch.accepted:
+                if after[place] <= before[place]:
+                    message = "output.missing: execute returned and took no response sender of a request"
+                    self._fail(batch.requests[place], OutputError(message, reason="output.missing"))
             return
         if type(returned) is not Raised:
             got = type(returned).__name__

@@ -19,7 +19,7 @@ START, END = 1, 2
 """``TRITONSERVER_REQUEST_FLAG_SEQUENCE_START`` and ``…_END``."""
 
 ENTRY_BYTES = 64
-"""What one name of a state counts beside its value."""
+"""What one entry of a state counts beside its name and its value."""
 
 LONGEST_SWEEP_S = 10.0
 
@@ -199,7 +199,8 @@ class SequenceStore:
         left = self._limits.max_state_bytes
         copies: dict[str, Any] = {}
         for name, value in state.items():
-            left -= ENTRY_BYTES + (value.nbytes if isinstance(value, np.ndarray) else sys.getsizeof(value))
+            left -= ENTRY_BYTES + sys.getsizeof(name)
+            left -= value.nbytes if isinstance(value, np.ndarray) else sys.getsizeof(value)
             if left < 0:
                 raise OutputError(
                     f"output.state: more than {self._limits.max_state_bytes} bytes in one sequence's state"

@@ -26,6 +26,13 @@ WIDEST_PIXEL_BYTES = 4
 """Bytes of one pixel while it is decoded: of RGBA, CMYK, and 32 bits per pixel."""
 
 
+MAX_SCANS = 100
+"""Passes of one JPEG: encoders make some ten. Each walks over the whole image and takes 20 bytes of a file."""
+
+SCAN = b"\xff\xda"
+"""JPEG's start of scan; such bytes are no part of what is encoded."""
+
+
 def compile_image(declared: ImageInput) -> Decode:
     """Compile the decoder of one element.
 
@@ -64,14 +71,30 @@ def compile_image(declared: ImageInput) -> Decode:
             return
         raise LimitExceededError("limit.frames", declared.max_frames + 1, declared.max_frames, place)
 
+    def check_scans(image: Any, item: bytes, place: str) -> None:
+        if image.format in ("JPEG", "MPO") and item.count(SCAN) > MAX_SCANS:
+            raise ContentError(f"content.image: more than {MAX_SCANS} scans at {place}", reason="content.image")
+
+    def eight_bits(image: Any, place: str) -> Any:
+        """Return an image whose channels have 8 bits: Pillow would make every larger value white."""
+        if image.mode.startswith("I;16"):
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if image.mode in ("I", "F"):
+            raise ContentError(
+                f"content.image: pixels of 32 bits, which have no one range, at {place}", reason="content.image"
+            )
+        return image
+
     def decode(item: bytes, place: str, left: int) -> tuple[Any, int]:
         try:
             with Image.open(io.BytesIO(item), formats=formats) as image:
                 needed = check_header(image, place, left)
+                check_scans(image, item, place)
                 check_frames(image, place)
-                pixels = image if image.mode == mode else image.convert(mode)
+                pixels = eight_bits(image, place)
+                pixels = pixels if pixels.mode == mode else pixels.convert(mode)
                 return np.array(pixels, dtype=np.uint8), needed
-        except LimitExceededError:
+        except (LimitExceededError, ContentError):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise ContentError(

@@ -16,6 +16,9 @@ MAGIC = {"FLAC": (b"fLaC",), "OGG": (b"OggS",), "WAV": (b"RIFF", b"RIFX", b"RF64
 
 SAMPLE_BYTES = 4
 
+UNKNOWN_FRAMES = (1 << 63) - 1
+"""What libsndfile says of a stream that was cut off before its length was written."""
+
 
 class Sound(NamedTuple):
     """One decoded sound.
@@ -54,6 +57,8 @@ def compile_sound(declared: AudioInput) -> Decode:
         if rate < 1 or frames < 0 or (declared.sample_rates_hz and rate not in declared.sample_rates_hz):
             allowed = ", ".join(map(str, declared.sample_rates_hz)) or "a rate above 0"
             raise refuse(f"{rate} samples per second, expected {allowed}", place)
+        if frames == UNKNOWN_FRAMES:
+            raise refuse("no length in the header", place)
         duration_ms = -(-frames * 1000 // rate)
         if duration_ms > declared.max_duration_ms:
             raise LimitExceededError("limit.duration", duration_ms, declared.max_duration_ms, place)

@@ -22,6 +22,9 @@ CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 MAX_MARKS = 30
 """Combining marks in a row, as in Unicode's Stream-Safe Text Format: sorting them takes time in their square."""
 
+DECOMPOSED = frozenset("\u0f73\u0f75\u0f81\uff9e\uff9f")
+"""No combining marks by their class, and nothing but combining marks once they are decomposed."""
+
 LEAST_COMBINING = 0x300
 """Below it no character combines, and no normal form is more than a few characters long."""
 
@@ -64,5 +67,5 @@ def _has_long_run(text: str) -> bool:
     """Tell whether combining marks follow each other without an end."""
     if max(map(ord, text)) < LEAST_COMBINING:
         return False
-    runs = groupby(map(unicodedata.combining, text), key=bool)
+    runs = groupby(text, key=lambda char: char in DECOMPOSED or unicodedata.combining(char) > 0)
     return any(combines and sum(1 for _ in run) > MAX_MARKS for combines, run in runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ EXPECTED = {
     "senders": "request 10 ends the server bare, is answered here",
 }
 WAYS = ("protect", "serve --protect")
+STREAMED = {"calls_edges", "calls_stream"}
+"""They read other models' streams by themselves, which from Python 3.12 on ends release 2.51.0's process, bare as well."""
 
 
 def names(folder: Path) -> list[str]:
@@ -52,6 +55,8 @@ def completed(triton_server: Any) -> dict[str, dict[str, Answers]]:
 @pytest.mark.parametrize("model", names(MODELS))
 def test_what_a_client_sees_is_the_same(found: dict[str, dict[str, Answers]], model: str, way: str) -> None:
     """Whatever form a model has."""
+    if model in STREAMED and sys.version_info >= (3, 12):
+        pytest.skip("this release frees a stream's answers without the interpreter's lock: SIGSEGV from Python 3.12 on")
     check(found[model], model, way)
 
 

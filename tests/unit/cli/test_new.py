@@ -83,6 +83,30 @@ def test_a_policy_that_cannot_be_read(tmp_path: Path, make: Callable[[Path], obj
     assert [each.name for each in tmp_path.iterdir()] == ["safe-triton.toml"]
 
 
+@pytest.mark.parametrize(
+    ("before", "why"),
+    [
+        ("bad = [\n", ": no TOML: Invalid value"),
+        ("schema = 1\nmodel = 1\n", ":2: model: "),
+        ("schema = 1\n[models]\nmodel = { limits = { deadline_ms = 5 } }\n", " is there already"),
+        ("schema = 1\n[models . 'model'.limits]\ndeadline_ms = 5\n", " is there already"),
+        (
+            "schema = 1\nmodels = { other = { limits = { deadline_ms = 5 } } }\n",
+            ": [models.model] cannot be added behind it; write its tables as [models.NAME.…]",
+        ),
+    ],
+    ids=["no TOML", "an unknown key", "in one line", "spelt otherwise", "closed"],
+)
+def test_a_policy_that_could_not_be_read_afterwards(tmp_path: Path, before: str, why: str) -> None:
+    """It stays as it is, and no model is written."""
+    file = tmp_path / "safe-triton.toml"
+    file.write_text(before)
+    result = new("model", "infer", tmp_path)
+    assert result.exit_code == 2
+    assert f"{file}{why}" in result.output
+    assert (file.read_text(), [each.name for each in tmp_path.iterdir()]) == (before, ["safe-triton.toml"])
+
+
 @pytest.mark.parametrize("name", ["", "1st", "a b", "../up", "a/b", "a" * 65, "é", 'x"'])
 def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     """One line, and no file."""

@@ -166,6 +166,49 @@ def test_a_wrong_formula_is_named(source: str, reason: str, place: str) -> None:
     assert place in raised.value.message
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x + 1 / (gain - 2)", "expression.value: line 1, column 5: ZeroDivisionError: float division by zero"),
+        ("(x +\n mode)", "expression.value: line 1, column 2: no operator for an array and str"),
+        ("[v for v in\n gain]", "expression.value: line 1, column 1: no items of float"),
+        ("max(x, np.norm(x, order=1))", "expression.value: line 1, column 8: TypeError: got an unexpected keyword"),
+        ("1 + len(range(10 ** 9))", "expression.value: line 1, column 9: a range of more than"),
+        ("1 + x.max(initial=3)", "expression.value: line 1, column 5: no option 'initial'"),
+        ("gain + np.zeros(10 ** 9)", "expression.work: line 1, column 8: more elements"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_placed(source: str, message: str) -> None:
+    """Where the innermost part is that failed, in the language's own words."""
+    with pytest.raises(ExpressionFailedError) as raised:
+        evaluate(source)
+    assert raised.value.message.startswith(message)
+    assert raised.value.place in message
+
+
+def test_values_that_are_nested_without_an_end() -> None:
+    """They are a wrong value like any other."""
+    nested: list[Any] = []
+    for _ in range(sys.getrecursionlimit()):
+        nested = [nested]
+    with pytest.raises(ExpressionFailedError, match="nested too deeply"):
+        SafeExpression("v", ("v",))(v=nested)
+
+
+def test_math_of_arrays() -> None:
+    """Functions of ``math`` go element by element, whatever numpy calls them, or where it has none."""
+    part = np.array([[0.25, -0.5]], np.float32)
+    for source, expected in (
+        ("asin(p) + acos(p)", np.arcsin(part) + np.arccos(part)),
+        ("atan(p) + math.atan2(p, 2)", np.arctan(part) + np.arctan2(part, np.float32(2))),
+        ("erf(p)", np.array([[math.erf(value) for value in part[0]]], np.float32)),
+        ("p / np.linalg.norm(p, axis=1, keepdims=True)", part / np.linalg.norm(part, axis=1, keepdims=True)),
+    ):
+        found = SafeExpression(source, ("p",))(p=part)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert (found.shape, found.dtype) == ((1, 2), np.float32)
+
+
 def test_arrays_are_not_changed() -> None:
     """A formula sees a view that cannot be written, and the caller's array keeps its flags."""
     array = np.arange(3.0)

@@ -219,6 +219,60 @@ class TestSenders:
             gc.collect()
 
 
+class Forgetting:
+    """A decoupled model that forgets a request, keeps one for later, or asks for it again."""
+
+    kept: list[Any] = []  # noqa: RUF012 - looked at by the test
+
+    def execute(self, requests: list[Any]) -> None:
+        for request in requests:
+            if given(request)[0, 0] == 2:
+                self.kept.append(request)
+
+
+class ForgettingLater(Forgetting):
+    async def execute(self, requests: list[Any]) -> None:  # type: ignore[override]
+        await asyncio.sleep(0)
+        super().execute(requests)
+
+
+@pytest.mark.parametrize("model_class", [Forgetting, ForgettingLater])
+def test_a_request_that_a_stream_forgets_is_answered(model_class: type[Forgetting]) -> None:
+    """Nobody could answer it any more; one that is kept somewhere is left alone."""
+    with load_model(protect(model_class), DECOUPLED, timeout_s=0.5) as fake:
+        forgotten = fake.infer({"X": X})
+        kept = fake.infer({"X": X * 2})
+        model_class.kept.clear()
+    assert (forgotten.error or "").startswith("model failed (id ")
+    assert (kept.hangs, kept.responses) == (True, ())
+
+
+class Repeating:
+    """One response object for several requests; the first ones are good."""
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        backend = fakes.PB_UTILS
+        good, bad = answer(X), backend.InferenceResponse(error=backend.TritonError("no"))
+        return [good, good, bad, bad, good][: len(requests)]
+
+
+def test_no_response_object_answers_two_requests() -> None:
+    """Each request has its own: one for two ended tritonserver 2.51.0 within a hundred batches."""
+    returned: list[Any] = []
+    with load_model(protect(Repeating), CONFIG, server_checks=False) as fake:
+        execute = fake.model.execute
+
+        def recorded(requests: list[Any]) -> Any:
+            returned.extend(execute(requests))
+            return returned
+
+        fake.model.execute = recorded
+        answers = fake.execute([{"X": X}] * 5)
+    assert len({*returned}) == 5
+    assert [each.error for each in answers] == [None, None, "no", "no", None]
+    assert all(each.outputs["Y"].tolist() == X.tolist() for each in answers if each.error is None)
+
+
 class Hidden:
     """A tensor of Triton's whose values numpy cannot have."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -200,9 +201,12 @@ class TestStore:
     def test_bytes(self) -> None:
         """At the bound and above; names count too."""
         store = Store(max_state_bytes=1_000)
-        store.step(1, START, a=np.zeros(1_000 - 64, np.uint8))
+        room = 1_000 - 64 - sys.getsizeof("a")
+        store.step(1, START, a=np.zeros(room, np.uint8))
         with pytest.raises(OutputError, match="more than 1000 bytes"):
-            store.step(1, a=np.zeros(1_000 - 63, np.uint8))
+            store.step(1, a=np.zeros(room + 1, np.uint8))
+        with pytest.raises(OutputError, match="more than 1000 bytes"):
+            store.step(1, **{"a" * 1_000: 1})  # type: ignore[arg-type]
         with pytest.raises(OutputError, match="more than 1000 bytes"):
             store.step(1, **dict.fromkeys(map(str, range(20)), 1))  # type: ignore[arg-type]
         assert list(store.step(1)) == ["a"]

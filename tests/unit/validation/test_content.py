@@ -124,6 +124,31 @@ class TestImages:
         with expected:
             compile_image(declared)(file, "p", ROOM)
 
+    def test_passes_of_one_jpeg(self) -> None:
+        """At the bound and above: 700 kB of empty passes over an image took 25 s."""
+        plain = photo("JPEG", progressive=True)
+        last, scans = plain[plain.rindex(b"\xff\xda") : -2], plain.count(b"\xff\xda")
+        decode = compile_image(ImageInput())
+        assert decode(plain[:-2] + last * (100 - scans) + plain[-2:], "p", ROOM)[0].shape == (4, 5, 3)
+        with pytest.raises(ContentError, match=r"^content\.image: more than 100 scans at p$"):
+            decode(plain[:-2] + last * (101 - scans) + plain[-2:], "p", ROOM)
+
+    @pytest.mark.parametrize(("kind", "mode"), [("PNG", "L"), ("TIFF", "L"), ("PNG", "RGB")])
+    def test_sixteen_bits(self, kind: Any, mode: Any) -> None:
+        """The upper 8 bits arrive; Pillow alone makes everything above 255 white."""
+        file = io.BytesIO()
+        Image.fromarray(np.array([[0, 255, 32_768, 65_535]], np.uint16)).save(file, kind)
+        pixels, _ = compile_image(ImageInput(formats=(kind,), mode=mode))(file.getvalue(), "p", ROOM)
+        assert pixels.reshape(4, -1)[:, 0].tolist() == [0, 0, 128, 255]
+
+    @pytest.mark.parametrize("dtype", [np.int32, np.float32])
+    def test_thirty_two_bits(self, dtype: Any) -> None:
+        """Their range is not known: refused, and never cut off."""
+        file = io.BytesIO()
+        Image.fromarray(np.array([[0, 1000]], dtype)).save(file, "TIFF")
+        with pytest.raises(ContentError, match=r"^content\.image: pixels of 32 bits"):
+            compile_image(ImageInput(formats=("TIFF",), mode="L"))(file.getvalue(), "p", ROOM)
+
     def test_a_decoder_without_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """That is the server's trouble, and never said of the client's bytes."""
         monkeypatch.setattr(Image, "open", Mock(side_effect=MemoryError))
@@ -184,6 +209,14 @@ class TestSounds:
         with expected:
             compile_sound(declared)(sound(), "p", ROOM)
 
+    def test_a_stream_without_a_length(self) -> None:
+        """FLAC may leave it out; no bound can be held against it."""
+        file = bytearray(sound("FLAC"))
+        file[21] &= 0xF0  # the last 36 bits of STREAMINFO's sizes
+        file[22:26] = bytes(4)
+        with pytest.raises(ContentError, match=r"^content\.audio: no length in the header at p$"):
+            compile_sound(AudioInput(formats=("FLAC",)))(bytes(file), "p", ROOM)
+
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_only_finite_samples(self, value: float) -> None:
         """A file of floats can hold anything."""
@@ -243,6 +276,20 @@ class TestTexts:
         assert len(self.check(("x" + "\u0316\u0301" * 15).encode())) == 31
         with pytest.raises(ContentError, match="more than 30 combining marks in a row"):
             self.check(("x" + "\u0316\u0301" * 15 + "\u0316").encode())
+
+    def test_marks_that_only_decomposition_shows(self) -> None:
+        """Characters that are no marks by their class and nothing else once decomposed: all that Unicode has."""
+        hidden = [
+            char
+            for char in map(chr, range(sys.maxunicode + 1))
+            if unicodedata.decomposition(char)
+            and not unicodedata.combining(char)
+            and unicodedata.combining(unicodedata.normalize("NFKD", char)[0])
+        ]
+        for char in hidden:
+            with pytest.raises(ContentError, match="more than 30 combining marks in a row"):
+                self.check((char * 31).encode())
+        assert "\u0f73" in hidden
 
     def test_characters_count_normalised_too(self) -> None:
         """One character may become eighteen."""

@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safe_triton.errors import BlsDeadlineError, BlsError, BlsLimitError, BlsUsageError
 from safe_triton.policy import bound
 from safe_triton.policy.bls import BlsPolicy
+from safe_triton.runtime.bls.answers import Answers, LettingGo
 from safe_triton.runtime.bls.call import Call
 from safe_triton.runtime.bls.frames import Bounds, Frame
 from safe_triton.runtime.bls.remote import as_bls_error
@@ -88,6 +90,7 @@ class BlsClient:
             for target, declared in policy.allow.items()
         }
         self._workers = Workers(2 * policy.max_parallel)
+        self._letting_go = LettingGo(2 * policy.max_parallel)
         self.quick: dict[str, QuickCall] = {}
         self.in_place: InPlace | None = None
         self.codes = {code: word for word, code in backend.codes.items()}
@@ -275,12 +278,12 @@ class BlsClient:
 
     def _stream(self, call: Call) -> Iterator[dict[str, Any]]:
         start = monotonic()
-        responses: Any = None
+        answers: Answers | None = None
         end = object()
         try:
-            responses = self.waited(call, lambda: iter(call.request.exec(decoupled=True)))
+            answers = self.waited(call, lambda: self.answers(call.request.exec(decoupled=True)))
             for count in itertools.count(1):
-                response = self.waited(call, lambda: next(responses, end))
+                response = self.waited(call, partial(next, answers, end))
                 if response is end:
                     return
                 self.check_responses(count)
@@ -289,7 +292,8 @@ class BlsClient:
         except self.triton_exception as error:
             raise self.failed(call.target, str(error)) from None
         finally:
-            getattr(responses, "cancel", lambda: None)()
+            if answers is not None:
+                answers.close()
             call.note_time(start)
 
     async def async_stream(
@@ -309,13 +313,13 @@ class BlsClient:
 
         call = Call(self, model, inputs, outputs, parameters, None)
         start = monotonic()
-        responses: Any = None
+        answers: Answers | None = None
         end = object()
         loop = asyncio.get_running_loop()
         try:
-            responses = iter(await self.awaited(call, call.request.async_exec(decoupled=True)))
+            answers = self.answers(await self.awaited(call, call.request.async_exec(decoupled=True)))
             for count in itertools.count(1):
-                response = await self.awaited(call, loop.run_in_executor(None, next, responses, end))
+                response = await self.awaited(call, loop.run_in_executor(None, next, answers, end))
                 if response is end:
                     return
                 self.check_responses(count)
@@ -324,8 +328,13 @@ class BlsClient:
         except self.triton_exception as error:
             raise self.failed(call.target, str(error)) from None
         finally:
-            getattr(responses, "cancel", lambda: None)()
+            if answers is not None:
+                answers.close()
             call.note_time(start)
+
+    def answers(self, responses: Any) -> Answers:
+        """Return what a decoupled model answers, as :class:`Answers`."""
+        return Answers(responses, self._letting_go)
 
     def waited(self, call: Call, function: Callable[[], Any]) -> Any:
         """Run what waits inside Triton's C++ code, for as long as the call may take.

@@ -212,7 +212,7 @@ class _Answers:
 
     def __init__(self, gate: CallGate, call: Call, responses: Any) -> None:
         self._gate, self._call = gate, call
-        self._responses = iter(responses)
+        self._responses = call.client.answers(responses)
         self._seen: list[Any] = []
         self._next = self._counted = 0
         self._is_over = False
@@ -233,7 +233,10 @@ class _Answers:
 
     def cancel(self) -> None:
         """Tell the called model that nobody listens any more, where the release can."""
-        getattr(self._responses, "cancel", lambda: None)()
+        self._responses.cancel()
+
+    def __del__(self) -> None:
+        self._responses.close()
 
     def _fetch(self) -> None:
         client, call, end = self._call.client, self._call, object()
