@@ -8,6 +8,8 @@ PYTHON ?=
 VENV ?= .venv
 ARGS ?=
 RUN := $(VENV)/bin/python
+# Real servers mostly wait, so that two processors carry three workers; a file stays with one, and so do its servers.
+WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-all test-attacks test-container coverage chaos fuzz soak lint format types docs reference bench lock release-check clean
@@ -22,10 +24,10 @@ demo: venv  ## serve model_repository/ on a real tritonserver, send good and hos
 	@$(RUN) examples/demo/demo.py $(ARGS)
 
 test: venv  ## all tests, the real-server ones and every code block of the documentation included
-	@$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(RUN) -m pytest $(WORKERS) $(ARGS)
 
 test-all:  ## all tests on each of Python 3.10 to 3.13 that is found
-	@scripts/test-all.sh $(ARGS)
+	@scripts/test-all.sh $(WORKERS) $(ARGS)
 
 test-attacks: venv  ## every attack at every moment as every user; writes docs/reference/attacks.md
 	@SAFE_TRITON_ATTACKS=all $(RUN) -m pytest tests/attacks $(ARGS)

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -160,14 +160,6 @@ def post(
     except (OSError, HTTPException) as error:
         status, text = 0, type(error).__name__
     return Answer(status, text, time.monotonic() - started)
-
-
-def wait_for(condition: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
-        time.sleep(0.05)
 
 
 def wait_for_good_answer(served: Served, model: str, *, timeout_s: float = 120.0) -> float:

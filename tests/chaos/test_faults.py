@@ -17,9 +17,9 @@ from tests.chaos.harness import (
     infer,
     served,
     steady_traffic,
-    wait_for,
     wait_for_good_answer,
 )
+from tests.triton.stubs import wait_until
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -92,7 +92,7 @@ def test_a_fault_of_one_model(server: Served, model: str, fault: Fault) -> None:
     ended = ends_in_metric_calls(server)
     before, answer, healed_s, traffic = suffered(server, model, fault)
     if ends_in_metric_calls(server) > ended:
-        wait_for(lambda: all(row["state"] == "ready" for row in server.status().values()))
+        wait_until(lambda: all(row["state"] == "ready" for row in server.status().values()))
         before, answer, healed_s, traffic = suffered(server, model, fault)
     assert answer.status >= 400, answer
     assert answer.seconds < ERROR_WITHIN_S * MACHINE_FACTOR, answer
@@ -113,7 +113,7 @@ def suffered(server: Served, model: str, fault: Fault) -> tuple[dict[str, int], 
     with steady_traffic(server) as traffic:
         answer = infer(server, model, fault.action)
         healed_s = wait_for_good_answer(server, model)
-        wait_for(lambda: len(traffic.answered) == 4 and min(traffic.answered.values()) > 10)
+        wait_until(lambda: len(traffic.answered) == 4 and min(traffic.answered.values()) > 10)
     return before, answer, healed_s, traffic
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.harness import COMMAND, HERE, Served, Traffic, served, steady_traffic, wait_for
+from tests.chaos.harness import COMMAND, HERE, Served, Traffic, served, steady_traffic
+from tests.triton.stubs import wait_until
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -62,14 +63,14 @@ def beside(tmp_path_factory: pytest.TempPathFactory, policy: Path) -> Iterator[t
 def test_others_are_served_beside_it(beside: tuple[Served, Traffic], name: str) -> None:
     """With --allow-failed: the neighbour serves, the model is tried again and then quarantined, nothing leaks."""
     running, traffic = beside
-    wait_for(lambda: running.status()[name]["state"] == "quarantined")
+    wait_until(lambda: running.status()[name]["state"] == "quarantined")
     before = sum(traffic.answered.values())
     answer = ask_ready(running.address("HTTP"), name)
     body = json.dumps({"inputs": [{"name": "X", "shape": [1], "datatype": "FP32", "data": [1.0]}]}).encode()
     refused = ask(running.address("HTTP"), name, body)
     assert running.status()["steady"]["state"] == "ready"
     assert running.readyz() == 503
-    wait_for(lambda: sum(traffic.answered.values()) > before + 10)
+    wait_until(lambda: sum(traffic.answered.values()) > before + 10)
     assert traffic.failures == []
     assert "quarantined" in refused[1] or refused[0] in {400, 404, 503}
     for secret in ("hunter2", "/srv/private", str(running.temporary), ".py"):

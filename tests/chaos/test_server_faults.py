@@ -22,9 +22,9 @@ from tests.chaos.harness import (
     post,
     served,
     steady_traffic,
-    wait_for,
     wait_for_good_answer,
 )
+from tests.triton.stubs import wait_until
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -80,7 +80,7 @@ def in_flight(running: Served, model: str) -> tuple[threading.Thread, list[float
 def check_neighbours(running: Served) -> None:
     """Every neighbour answers rightly, again and again."""
     with steady_traffic(running) as traffic:
-        wait_for(lambda: len(traffic.answered) == 4 and min(traffic.answered.values()) > 10)
+        wait_until(lambda: len(traffic.answered) == 4 and min(traffic.answered.values()) > 10)
     assert traffic.failures == []
 
 
@@ -129,7 +129,7 @@ def test_a_shape_of_2_to_the_62(running: Served) -> None:
         )
         assert answer.status >= 400, answer
         good = json.dumps({"inputs": [{"name": "X", "shape": [1], "datatype": "FP32", "data": [2.0]}]}).encode()
-        wait_for(lambda: post(running, "victim_dims", good).status == 200)
+        wait_until(lambda: post(running, "victim_dims", good).status == 200)
     assert traffic.failures == []
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from safe_triton.audit.cves import cve_table
 from safe_triton.audit.deployment.dockerfile import read_instructions
 from tests.container.layout import ROOT, needs_source
 from tests.container.steps import copied
@@ -21,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-FIRST_RELEASE_WITHOUT_KNOWN_VULNERABILITIES = (26, 7)
+FIRST_RELEASE_WITHOUT_KNOWN_VULNERABILITIES = cve_table().first_without("24.10")
 
 
 def problems(text: str, root: Path) -> list[str]:
@@ -34,7 +35,7 @@ def problems(text: str, root: Path) -> list[str]:
     image = re.fullmatch(r"TRITON_IMAGE=nvcr\.io/nvidia/tritonserver:(\d+)\.(\d+)-py3", steps[0].rest)
     if image is None:
         found.append("TRITON_IMAGE has no fixed release")
-    elif (int(image[1]), int(image[2])) < FIRST_RELEASE_WITHOUT_KNOWN_VULNERABILITIES:
+    elif f"{image[1]}.{image[2]}" < FIRST_RELEASE_WITHOUT_KNOWN_VULNERABILITIES:
         found.append("TRITON_IMAGE has known vulnerabilities")
     users = [step.rest for step in steps if step.word == "USER"]
     if not users or users[-1].split(":")[0] in {"root", "0"} or names[-1] not in {"ENTRYPOINT", "CMD"}:
@@ -125,6 +126,13 @@ class TestDockerfile:
         for word in ("--gpus all", "--shm-size=", "--read-only", ":ro", "--build-arg TRITON_IMAGE="):
             assert word in head
 
+    @pytest.mark.parametrize("page", ["Dockerfile.test", "SECURITY.md", "docs/how-to/test-in-container.md"])
+    def test_pages_name_the_first_release_without_known_vulnerabilities(self, page: str) -> None:
+        """What is written about releases is what the table of vulnerabilities says."""
+        text = " ".join((ROOT / page).read_text(encoding="utf-8").replace("#", "").split())
+        named = re.findall(r"(?:Before|to date;) (\d\d\.\d\d) (?:known|is the oldest release without)", text)
+        assert named == [FIRST_RELEASE_WITHOUT_KNOWN_VULNERABILITIES]
+
     def test_the_entry_point_is_pytest(self) -> None:
         """What the container runs is the test suite."""
         assert json.loads(STEPS[-1].rest)[:3] == ["python", "-m", "pytest"]
@@ -174,7 +182,7 @@ class TestCompose:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("26.07-py3", "26.06-py3"),
+        ("26.07-py3", "26.05-py3"),
         ("26.07-py3", "latest"),
         ("USER 10001:10001", "USER root"),
         ("USER 10001:10001\n", ""),

@@ -144,6 +144,27 @@ def test_links_lead_somewhere(page: str) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_named_tests_exist(page: str) -> None:
+    """A test, script or benchmark that a page names is there."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:benchmarks|scripts|tests)/[\w./*-]+)`", text)
+    assert [name for name in named if not any(ROOT.glob(name))] == []
+
+
+@pytest.mark.parametrize(("page", "folder"), [("guarantees", "."), ("confinement", "tests/attacks/confined")])
+def test_every_promise_has_a_test(page: str, folder: str) -> None:
+    """Each row of a table of promises names at least one file of tests that exists, and none that does not."""
+    rows = re.findall(
+        r"^\| [CG]\d+ \|.*", (ROOT / f"docs/explanation/{page}.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`((?:tests/|on_)[\w./*-]+)`", row)
+        assert named, row
+        assert [name for name in named if not ((ROOT / name).exists() or (ROOT / folder / name).exists())] == []
+
+
 class TestRulesCanFail:
     @pytest.mark.parametrize(
         ("language", "text"),

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from tests.chaos.harness import wait_for
 from tests.fuzz.server.__main__ import healed
 from tests.fuzz.server.answers import faults
 from tests.fuzz.server.campaign import Campaign
@@ -20,6 +19,7 @@ from tests.fuzz.server.scan import CANARY, CANARY_VARIABLE, leaks, own_words
 from tests.fuzz.server.sites import Site, plain
 from tests.fuzz.server.tally import Tally
 from tests.fuzz.server.wire import Got, HttpWire, Sent
+from tests.triton.stubs import wait_until
 
 SLICE = 1000
 BY_NAME = {model.name: model for model in MODELS}
@@ -184,7 +184,7 @@ def test_a_claim_of_gigabytes(site: Site) -> None:
     before = site.served.snapshot()["server_restarts"].get("memory", 0)
     with contextlib.closing(HttpWire(site.entrance)) as wire:
         assert wire.send(lies([1 << 30, 1])).outcome != "200"
-    wait_for(lambda: site.served.snapshot()["server_restarts"].get("memory", 0) > before)
+    wait_until(lambda: site.served.snapshot()["server_restarts"].get("memory", 0) > before)
     assert {row["state"] for row in healed(site.served, tally).values()} == {"ready"}
     assert tally.problems == []
     assert all(row["quarantines"] == 0 for row in site.served.status().values())

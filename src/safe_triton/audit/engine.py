@@ -109,7 +109,31 @@ def check_paths(
         inventory = discover(paths)
         if stdin is not None:
             _add_stdin(inventory, stdin, Path(folder))
-        return _check(inventory, policy, (select, ignore), fail_on, jobs, today, heeds_comments)
+        run = _read(inventory, jobs)
+        graphs = tuple(_graph(repository, run, inventory) for repository in inventory.repositories)
+        _policies(inventory, run, policy)
+    suppressions = [*(run.suppressions if heeds_comments else ()), *_policy_suppressions(policy)]
+    codes = {rule.name: rule.code for rule in ALL.values()}
+    # Each finding once: two models may import the same file. Chosen afterwards: what accepts an ignored rule is used.
+    kept, accepted = apply_suppressions(
+        dict.fromkeys(run.findings),
+        suppressions,
+        codes,
+        today or dt.date.today(),  # noqa: DTZ011  # an expiry date is the reader's day
+    )
+    return Report(
+        findings=tuple(
+            sorted(
+                (each for each in kept if is_chosen(each.rule, select, ignore)),
+                key=lambda each: (each.path, each.line, each.column, each.rule),
+            )
+        ),
+        suppressed={each: by for each, by in accepted.items() if is_chosen(each.rule, select, ignore)},
+        graphs=graphs,
+        models=sum(len(repository.models) for repository in inventory.repositories),
+        files=inventory.count,
+        fail_on=fail_on,
+    )
 
 
 def _add_stdin(inventory: Inventory, data: bytes, folder: Path) -> None:
@@ -131,25 +155,16 @@ def _add_stdin(inventory: Inventory, data: bytes, folder: Path) -> None:
         inventory.loose.append(entry)
 
 
-def _check(
-    inventory: Inventory,
-    policy: OperatorPolicy | None,
-    choice: tuple[Sequence[str], Sequence[str]],
-    fail_on: Level,
-    jobs: int,
-    today: dt.date | None,
-    heeds_comments: bool,
-) -> Report:
+def _read(inventory: Inventory, jobs: int) -> _Run:
+    """Look at every model and file by itself, several at the same time."""
     run = _Run(findings=list(inventory.findings))
     tasks = _tasks(inventory)
     for task, result in zip(tasks, run_tasks(tasks, jobs), strict=True):
         run.findings += result.findings
-        run.suppressions += result.suppressions if heeds_comments else []
+        run.suppressions += result.suppressions
         if result.facts is not None and task.model is not None:
             run.facts[id(task.model)] = result.facts
-    graphs = [_graph(repository, run, inventory) for repository in inventory.repositories]
-    _policies(inventory, run, policy)
-    return _report(run, inventory, graphs, policy, choice, fail_on, today)
+    return run
 
 
 def _tasks(inventory: Inventory) -> list[Task]:
@@ -267,32 +282,6 @@ def is_chosen(rule: str, select: Sequence[str], ignore: Sequence[str]) -> bool:
         return any(word == rule or (word.startswith("ST") and code.startswith(word)) for word in words)
 
     return (not select or names(select)) and not names(ignore)
-
-
-def _report(
-    run: _Run,
-    inventory: Inventory,
-    graphs: list[Graph],
-    policy: OperatorPolicy | None,
-    choice: tuple[Sequence[str], Sequence[str]],
-    fail_on: Level,
-    today: dt.date | None,
-) -> Report:
-    select, ignore = choice
-    suppressions = [*run.suppressions, *_policy_suppressions(policy)]
-    today = today or dt.date.today()  # noqa: DTZ011  # an expiry date is the reader's day
-    codes = {rule.name: rule.code for rule in ALL.values()}
-    # Each finding once: two models may import the same file. Chosen afterwards: what accepts an ignored rule is used.
-    kept, accepted = apply_suppressions(dict.fromkeys(run.findings), suppressions, codes, today)
-    kept = [each for each in kept if is_chosen(each.rule, select, ignore)]
-    return Report(
-        findings=tuple(sorted(kept, key=lambda each: (each.path, each.line, each.column, each.rule))),
-        suppressed={each: by for each, by in accepted.items() if is_chosen(each.rule, select, ignore)},
-        graphs=tuple(graphs),
-        models=sum(len(repository.models) for repository in inventory.repositories),
-        files=inventory.count,
-        fail_on=fail_on,
-    )
 
 
 def _policy_suppressions(policy: OperatorPolicy | None) -> list[Suppression]:

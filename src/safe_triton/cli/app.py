@@ -37,6 +37,7 @@ app = typer.Typer(
     help="Run NVIDIA Triton's Python-backend models safely.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # else [words] in brackets are taken for styles
     pretty_exceptions_enable=False,
 )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import safe_triton
 from safe_triton.confinement.gateway_launch import GatewayLaunch
 from safe_triton.errors import ServerStartError
+from safe_triton.gateway import BOOTSTRAP
 from safe_triton.gateway.form import CURRENT, listener_names
 from safe_triton.server.envoy_admin import EnvoyAdmin
 from safe_triton.server.host import cgroup_limits
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from safe_triton.server.envoy_binary import EnvoyInstallation
 
-BOOTSTRAP = "bootstrap.json"
 SOCKET = "admin.sock"
 """In Envoy's working directory, which is its folder."""
 

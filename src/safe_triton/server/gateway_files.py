@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from safe_triton.errors import ServerStartError
-from safe_triton.gateway import VALIDATED, check_private_key, compile_gateway, read_keys
+from safe_triton.gateway import BOOTSTRAP, VALIDATED, check_private_key, compile_gateway, read_keys
 from safe_triton.gateway.form import running_form
-from safe_triton.server.envoy import BOOTSTRAP, SOCKET, EnvoyGrants
+from safe_triton.server.envoy import SOCKET, EnvoyGrants
 
 if TYPE_CHECKING:
     from safe_triton.policyfile import GatewayPolicy, OperatorPolicy

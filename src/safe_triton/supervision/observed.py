@@ -46,7 +46,7 @@ class Observer:
         self._asked_s = float("-inf")
         self._answers = False
         self._metrics = ""
-        self._cpu: dict[int, tuple[float, float]] = {}
+        self._cpu: dict[int, tuple[float, float]] = {}  # by pid: seconds of CPU, and when they were read
 
     def snapshot(self) -> Snapshot:
         """Return how things are now; what tritonserver was asked may be half a second old."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from safe_triton.errors import SafeTritonError
 from safe_triton.expressions import SafeExpression
 from safe_triton.policyfile import load_policy
 
-FOLDER = Path(tempfile.mkdtemp(prefix="safe-triton-fuzz-"))
 ROOT = Path(__file__).parents[3]
 DEPLOYMENTS = ("compose", "kubernetes", "dockerfile", "shell", "command-line", "yaml")
 MOST_SEED_BYTES = 1 << 16
@@ -36,6 +35,15 @@ SEEDS: Mapping[str, tuple[str, ...]] = {
 """Files of this project to begin with, by target."""
 
 
+@contextlib.contextmanager
+def written(name: str, data: bytes) -> Iterator[Path]:
+    """A file with these bytes, alone in a folder."""
+    with tempfile.TemporaryDirectory(prefix="safe-triton-fuzz-") as folder:
+        path = Path(folder, name)
+        path.write_bytes(data)
+        yield path
+
+
 def config(data: bytes) -> None:
     """A config.pbtxt and what is read from it."""
     read_facts(parse_config(data, "config.pbtxt"), "m", (1,))
@@ -43,24 +51,20 @@ def config(data: bytes) -> None:
 
 def model_file(data: bytes) -> None:
     """Any file of a repository."""
-    path = FOLDER / "file"
-    path.write_bytes(data)
-    check_file(path, "file", size_bytes=len(data))
+    with written("file", data) as path:
+        check_file(path, "file", size_bytes=len(data))
 
 
 def python(data: bytes) -> None:
     """A model.py, and the servers that it starts."""
-    path = FOLDER / "model.py"
-    path.write_bytes(data)
-    facts = check_python(path, "model.py", FOLDER)
+    with written("model.py", data) as path:
+        facts = check_python(path, "model.py", path.parent)
     check_started([started.words for started in facts.started], "model.py")
 
 
 def policy(data: bytes) -> None:
     """A safe-triton.toml."""
-    path = FOLDER / "safe-triton.toml"
-    path.write_bytes(data)
-    with contextlib.suppress(SafeTritonError):
+    with written("safe-triton.toml", data) as path, contextlib.suppress(SafeTritonError):
         load_policy(path)
 
 

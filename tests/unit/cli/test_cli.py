@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import safe_triton
@@ -103,6 +107,22 @@ def test_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as caught:
         main()
     assert (caught.value.code, capsys.readouterr().out.strip()) == (0, safe_triton.__version__)
+
+
+def _commands(command: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each command with the words that call it."""
+    yield words, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, *words, name)
+
+
+def test_help_is_whole(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every word that describes a command or an option is printed, those in brackets too."""
+    monkeypatch.setenv("COLUMNS", "200")
+    for words, command in _commands(typer.main.get_command(app)):
+        printed = set(re.sub(r"\x1b\[[\d;]*m", "", runner.invoke(app, [*words, "--help"]).output).split())
+        described = [command.help or "", *(getattr(option, "help", None) or "" for option in command.params)]
+        assert {word for text in described for word in text.replace("`", "").split()} <= printed, words
 
 
 class TestMistakes:

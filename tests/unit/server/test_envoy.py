@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from safe_triton.server.envoy_binary import EnvoyInstallation, check_config, con
 from safe_triton.server.ports import ReservedPorts
 from tests.attacks.model.schedule import OTHER_USER
 from tests.attacks.model.users import OTHER_ID, command_as, folder_of, missing_for
+from tests.triton.stubs import wait_until
 from tests.unit.server.envoys import configuration
 
 WAIT_S = 60.0
@@ -35,14 +36,6 @@ def installation() -> EnvoyInstallation:
         return locate_envoy()
     except ServerNotFoundError:
         pytest.skip("needs Envoy: the extra [gateway]")
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    until_s = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
 
 
 def fake(folder: Path, version: str) -> Path:
@@ -171,7 +164,7 @@ def running(installation: EnvoyInstallation, tmp_path_factory: pytest.TempPathFa
     found = Running(installation, tmp_path_factory.mktemp("envoy"))
     try:
         found.envoy.start(found.texts())
-        wait_for(found.envoy.is_ready)
+        wait_until(found.envoy.is_ready)
         yield found
     finally:
         found.close()
@@ -240,25 +233,25 @@ class TestRunning:
         assert refused.value.reason == "gateway.refused"
         assert running.ask() == (200, "kept")
         assert running.envoy.replace(running.texts(answer="next"))
-        wait_for(lambda: running.ask() == (200, "next"))
+        wait_until(lambda: running.ask() == (200, "next"))
 
     def test_again_after_its_death(self, running: Running) -> None:
         """Started again, it serves the files that it last had."""
         running.envoy.replace(running.texts(answer="last"))
         os.kill(running.envoy.pid, 9)
-        wait_for(lambda: running.envoy.exit_status() is not None)
+        wait_until(lambda: running.envoy.exit_status() is not None)
         assert running.envoy.exit_status() == -9
         running.envoy.restart()
-        wait_for(running.envoy.is_ready)
+        wait_until(running.envoy.is_ready)
         assert running.ask() == (200, "last")
 
     def test_new_files_while_it_is_dead(self, running: Running) -> None:
         """It has them when it is started again."""
         os.kill(running.envoy.pid, 9)
-        wait_for(lambda: running.envoy.exit_status() is not None)
+        wait_until(lambda: running.envoy.exit_status() is not None)
         assert running.envoy.replace(running.texts(answer="meanwhile"))
         running.envoy.restart()
-        wait_for(running.envoy.is_ready)
+        wait_until(running.envoy.is_ready)
         assert running.ask() == (200, "meanwhile")
 
 
@@ -269,7 +262,7 @@ class TestStop:
             running = Running(installation, tmp_path, behind.getsockname()[1])
             try:
                 running.envoy.start(running.texts())
-                wait_for(running.envoy.is_ready)
+                wait_until(running.envoy.is_ready)
                 with socket.create_connection(("127.0.0.1", running.port), timeout=WAIT_S) as client:
                     client.sendall(b"GET /behind HTTP/1.1\r\nhost: x\r\n\r\n")
                     server, _ = behind.accept()
@@ -291,7 +284,7 @@ class TestStop:
         running = Running(installation, tmp_path)
         try:
             running.envoy.start(running.texts())
-            wait_for(running.envoy.is_ready)
+            wait_until(running.envoy.is_ready)
             maps = Path(f"/proc/{running.envoy.pid}/maps").read_text()
         finally:
             running.close()
@@ -302,12 +295,13 @@ AS_ANOTHER = """
 import json, os, sys, time
 from pathlib import Path
 from safe_triton.server.envoy_binary import locate_envoy
-from tests.unit.server.test_envoy import Running, wait_for
+from tests.triton.stubs import wait_until
+from tests.unit.server.test_envoy import Running
 
 running = Running(locate_envoy(environ={"PATH": ""}), Path(sys.argv[1]))
 try:
     running.envoy.start(running.texts())
-    wait_for(running.envoy.is_ready)
+    wait_until(running.envoy.is_ready)
     answer = running.ask()
     first = json.loads(running.log.read_text().splitlines()[0])
 finally:
