@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -181,6 +182,7 @@ def test_sender(fake: Fake, real: Real, steps: str) -> None:
     assert here == there
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="this release ends its own process here from Python 3.12 on")
 def test_sender_drops_outputs_that_were_not_asked_for(fake: Fake, real: Real) -> None:
     """Sending changes the response object itself: outputs that the client did not ask for are gone."""
     text = np.array([[b"pruned"]], dtype=object)

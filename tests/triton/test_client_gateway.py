@@ -127,6 +127,7 @@ def test_another_authority(site: Site, variant: str, tmp_path: Any) -> None:
 
 
 @variants
+@pytest.mark.filterwarnings("ignore:.*_SSLProtocolTransport:pytest.PytestUnraisableExceptionWarning")  # asyncio of 3.10
 def test_a_certificate_of_another_authority(site: Site, variant: str, tmp_path: Path) -> None:
     """The gateway ends the connection; the client says that it is about its own certificate, and does not go on."""
     for name, text in make_dev_certificates([], ["alice"], days=1).files.items():

@@ -87,7 +87,11 @@ class GuardedSender:
         if response is None:
             self._sender.send(flags=flags)
         else:
+            # Held until it is sent: Triton drops outputs that were not asked for without the interpreter's lock, which ends
+            # the process from Python 3.12 on.
+            tensors = response.output_tensors()
             self._sender.send(response, flags=flags)
+            del tensors
         if flags & self._senders.final_flag:
             self.is_finished = True
 
