@@ -274,10 +274,14 @@ class TestWhatEndsAProcess:
         assert self.ends(doomed, "probe", inputs)
 
     def test_release_flags_of_an_own_request(self, fake: Fake, doomed: Any) -> None:
-        """``set_release_flags`` of a request that the model made itself ends the model's process, not the server."""
+        """``set_release_flags`` of a request that the model made itself may end the model's process, not the server.
+
+        It writes where no memory was set aside: what that is differs from one Python to another.
+        """
         inputs = {"CASE": np.array([b"ends_the_stub"], dtype=object)}
         with pytest.raises(ServerAbort, match="set_release_flags"):
             fake.ask("probe", inputs)
         side: Side = Real(doomed.grpc_url)
-        assert "is not healthy" in side.ask("probe", inputs).error
+        seen = side.ask("probe", inputs)
+        assert "is not healthy" in seen.error or seen.text("REPORT") == '{"set_release_flags": "None"}'
         assert doomed.is_alive()
