@@ -357,14 +357,19 @@ class ProtectedExecution:
     def _end_broken(self, batch: Batch, returned: Any, before: list[int]) -> None:
         """End the requests of an execute that raised, or that returned what a decoupled model must not.
 
-        And those that it forgot: nobody holds the request more than before, nor its sender, which holds the request.
+        And those that nobody can answer any more: no code of the model's holds the request, nor an open sender of it.
         """
         if returned is None:
             after = [getrefcount(request) for request in batch.requests]
             for place in batch.accepted:
-                if after[place] <= before[place]:
+                request, held = batch.requests[place], after[place] - before[place]
+                if held <= 0:
                     message = "output.missing: execute returned and took no response sender of a request"
-                    self._fail(batch.requests[place], OutputError(message, reason="output.missing"))
+                elif self._senders.has_dropped(request, held):
+                    message = "output.missing: execute returned and dropped a response sender without its final flag"
+                else:
+                    continue
+                self._fail(request, OutputError(message, reason="output.missing"))
             return
         if type(returned) is not Raised:
             got = type(returned).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import getrefcount
 from time import monotonic
 from typing import Any
 from weakref import WeakValueDictionary
@@ -21,6 +22,7 @@ class GuardedSender:
 
     Attributes:
         has_failed: whether an error was sent.
+        holds: references of Triton's own sender to the request.
         is_finished: whether the final flag was sent.
         last_s: when the last response was sent, of ``time.monotonic()``.
     """
@@ -32,12 +34,14 @@ class GuardedSender:
         "_sender",
         "_senders",
         "has_failed",
+        "holds",
         "is_ended",
         "is_finished",
         "last_s",
     )
 
-    def __init__(self, sender: Any, senders: Senders, request: Any, rows: int) -> None:
+    def __init__(self, sender: Any, senders: Senders, request: Any, rows: int, holds: int) -> None:
+        self.holds = holds
         self._sender = sender
         self._senders = senders
         self._request = request
@@ -87,8 +91,8 @@ class GuardedSender:
         if response is None:
             self._sender.send(flags=flags)
         else:
-            # Held until it is sent: Triton drops outputs that were not asked for without the interpreter's lock, which ends
-            # the process from Python 3.12 on.
+            # Held until it is sent: Triton drops outputs that were not asked for without the interpreter's lock, which
+            # ends the process from Python 3.12 on.
             tensors = response.output_tensors()
             self._sender.send(response, flags=flags)
             del tensors
@@ -150,8 +154,9 @@ class Senders:
         def get_response_sender(request: Any) -> Any:
             known = taken.get(request) or late.get(request)
             if known is None:
+                held = getrefcount(request)
                 sender = methods["get_response_sender"](request)
-                known = GuardedSender(sender, self, request, self._rows_of(request))
+                known = GuardedSender(sender, self, request, self._rows_of(request), getrefcount(request) - held)
                 in_hand = any(request in requests for requests in (self.current, *self.awaited))
                 (taken if in_hand else late)[request] = known
             return known
@@ -168,6 +173,14 @@ class Senders:
         """Give Triton's class its own methods back."""
         for name, method in self._methods.items():
             setattr(self._class, name, method)
+
+    def has_dropped(self, request: Any, held: int) -> bool:
+        """Tell whether a request's sender is open, and nobody holds it or, ``held`` times in all, the request."""
+        sender = self.taken.get(request)
+        if sender is None or sender.is_finished or request in self.rescheduled:
+            return False
+        # The sender is in the table, here, and an argument; the request is in both.
+        return getrefcount(sender) <= 3 and held <= 2 + sender.holds
 
     def end(self, requests: list[Any]) -> None:
         """An execute is over; what is known of its requests is kept for senders that are still open."""

@@ -73,6 +73,6 @@ class TestClientWatch:
 
     def test_who_asks_too_late(self) -> None:
         """What a protected class asks about a finished request does not reach Triton: nobody waits any more."""
-        sender = GuardedSender(Sender(is_gone=False), None, None, 1)  # type: ignore[arg-type]
+        sender = GuardedSender(Sender(is_gone=False), None, None, 1, 0)  # type: ignore[arg-type]
         sender.is_finished = True
         assert sender.is_cancelled()

@@ -226,8 +226,16 @@ class Forgetting:
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
-            if given(request)[0, 0] == 2:
+            number = given(request)[0, 0]
+            if number == 2:
                 self.kept.append(request)
+            elif number >= 3:
+                sender = request.get_response_sender()
+                sender.send(answer(X))
+                if number == 4:
+                    self.kept.append(sender)
+                elif number == 5:
+                    self.kept.append(sender.send)
 
 
 class ForgettingLater(Forgetting):
@@ -238,13 +246,18 @@ class ForgettingLater(Forgetting):
 
 @pytest.mark.parametrize("model_class", [Forgetting, ForgettingLater])
 def test_a_request_that_a_stream_forgets_is_answered(model_class: type[Forgetting]) -> None:
-    """Nobody could answer it any more; one that is kept somewhere is left alone."""
+    """Nobody could answer it any more, or end it; one that is kept somewhere, or its sender, is left alone."""
     with load_model(protect(model_class), DECOUPLED, timeout_s=0.5) as fake:
         forgotten = fake.infer({"X": X})
         kept = fake.infer({"X": X * 2})
+        dropped = fake.infer({"X": X * 3})
+        later = [fake.infer({"X": X * number}) for number in (4, 5)]
         model_class.kept.clear()
     assert (forgotten.error or "").startswith("model failed (id ")
     assert (kept.hangs, kept.responses) == (True, ())
+    assert not dropped.hangs
+    assert [(each.error or "")[:16] for each in dropped.responses] == ["", "model failed (id"]
+    assert [(each.hangs, len(each.responses)) for each in later] == [(True, 1)] * 2
 
 
 class Repeating:

@@ -95,8 +95,8 @@ def compile_stream(engine: Engine, stream: Callable[..., Any], *, takes_request:
                         f"output.stream_bytes: more than {plan.max_stream_bytes} to one request (max_stream_bytes)",
                         reason="output.stream_bytes",
                     )
-                # Held until it is sent: Triton drops outputs that were not asked for without the interpreter's lock, which
-                # ends the process from Python 3.12 on.
+                # Held until it is sent: Triton drops outputs that were not asked for without the interpreter's lock,
+                # which ends the process from Python 3.12 on.
                 tensors = [Tensor(name, array) for name, array in checked]
                 sender.send(InferenceResponse(tensors))
                 if client.is_gone:
