@@ -357,8 +357,8 @@ class ProtectedExecution:
     def _end_broken(self, batch: Batch, returned: Any, before: list[int]) -> None:
         """End the requests of an execute that raised, or that returned what a decoupled model must not.
 
-        And those that nobody can answer any more: no code of the model's holds the request, nor an open sender of it. In a
-        sequence, which Triton brings again as another request, the sender of an earlier round may answer.
+        And those that nobody can answer any more: no code of the model's holds the request, nor an open sender of it.
+        In a sequence, which Triton brings again as another request, the sender of an earlier round may answer.
         """
         if returned is None:
             if self._instance.plan.config.has_sequences:
