@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from tritonclient import grpc, http
 
+from tests.triton.stubs import wait_until
+
 HERE = Path(__file__).parent
 REPOSITORY = HERE / "repository"
 POLICY = HERE / "policy.toml"
@@ -59,7 +61,9 @@ class Served:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that the supervisor tells the user who started it."""
-        (file,) = (self.temporary / "run" / "safe-triton").glob("*.json")
+        folder = self.temporary / "run" / "safe-triton"
+        wait_until(lambda: any(folder.glob("*.json")))  # written after the lines that a start prints
+        (file,) = folder.glob("*.json")
         session = json.loads(file.read_text())
         request = urllib.request.Request(
             f"{session['url']}/status", headers={"Authorization": f"Bearer {session['token']}"}
