@@ -81,6 +81,8 @@ def timed_request() -> Any:
 class AlternatingCalls(AlternatingModel):
     """The same for variants that call another model by :func:`timed_request`; each is noted with and without its waits."""
 
+    block_ns = 0  # while a call waits, other processes run: several in a row would hardly ever be undisturbed
+
     def initialize(self, args: dict[str, str]) -> None:
         self._noted_ns = 0
         super().initialize(args)

@@ -78,7 +78,6 @@ class Case:
 
 PROMISED = {1: 2.5, 32: 2.0}
 PROMISED_OF_PROTECT = {1: 5.0, 32: 5.0}
-PROMISED_OF_CALLS = {1: 15.0}
 SMALL = ("FP32", (1, 16), (1.0,) * 16)
 CASES = (
     Case(
@@ -101,7 +100,7 @@ CASES = (
         "calls",
         "one call of another model by self.bls instead of by hand, without its wait",
         (("X", *SMALL),),
-        PROMISED_OF_CALLS,
+        {},
         others=(("bare", "guarded", "the same, the base class included"),),
         base="calling bare",
         calls=True,

@@ -32,7 +32,10 @@ class ReplayModel:
 
     Attributes:
         variants: classes by name, each initialised with Triton's own arguments; the first is the yardstick.
+        block_ns: nanoseconds of one block; 0 for a single execute.
     """
+
+    block_ns = BLOCK_NS
 
     variants: ClassVar[dict[str, type]]
 
@@ -54,7 +57,9 @@ class ReplayModel:
         if settings is None:
             return [report("not armed") for _ in requests]
         executes = {name: self.runner_of(model) for name, model in self.models.items()}
-        found = replay(executes, requests, seconds=settings["seconds"], waited_ns=self.waited_ns)
+        found = replay(
+            executes, requests, seconds=settings["seconds"], block_ns=self.block_ns, waited_ns=self.waited_ns
+        )
         return [report(json.dumps(found))] + [report("") for _ in requests[1:]]
 
     def runner_of(self, model: Any) -> Execute:
@@ -88,7 +93,12 @@ class AsyncReplayModel(ReplayModel):
 
 
 def replay(
-    executes: Mapping[str, Execute], requests: list[Any], *, seconds: float, waited_ns: Callable[[], int]
+    executes: Mapping[str, Execute],
+    requests: list[Any],
+    *,
+    seconds: float,
+    block_ns: int,
+    waited_ns: Callable[[], int],
 ) -> dict[str, Any]:
     """Time the variants in turn until the time is over.
 
@@ -96,6 +106,7 @@ def replay(
         executes: the variants' ``execute`` by name.
         requests: the real requests of one execute.
         seconds: how long to go on.
+        block_ns: of one block, about.
         waited_ns: what all executes waited so far.
 
     Returns:
@@ -105,7 +116,7 @@ def replay(
     problems = [f"{name}: {problem}" for name, run in executes.items() if (problem := _problem(run, requests))]
     if problems:
         return {"problems": problems, "requests": len(requests)}
-    repeats = max(1, BLOCK_NS // _fastest(next(iter(executes.values())), requests))
+    repeats = max(1, block_ns // _fastest(next(iter(executes.values())), requests))
     spins = max(1, 1000 * CALIBRATION_NS // max(1, min(_spin(1000) for _ in range(50))))
     blocks: dict[str, list[tuple[int, float, int, int]]] = {name: [] for name in executes}
     order = list(executes)
