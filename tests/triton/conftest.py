@@ -1,4 +1,4 @@
-"""One server for the tests of what an operator sees, metrics and log; a watcher of what servers leave."""
+"""Servers that several modules share, of the example models and of what an operator sees; a watcher of what servers leave."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from safe_triton.server import TritonServer
 from tests.triton.doubling import Traces
 from tests.triton.stubs import wait_until
 
+MODEL_REPOSITORY = Path(__file__).parents[2] / "model_repository"
 OBSERVED = Path(__file__).parent / "observed_repository"
+
+
+@pytest.fixture(scope="module")
+def server(triton_server: Any) -> TritonServer:
+    """The server of the example models, where a module has none of its own."""
+    running: TritonServer = triton_server(MODEL_REPOSITORY)
+    return running
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from safe_triton.errors import ServerNotFoundError
 from safe_triton.gateway.certificates import make_dev_certificates
 from safe_triton.policyfile import load_policy
 from safe_triton.policyfile.gateway_tables import Upstream
+from safe_triton.server import TritonServer
 from safe_triton.server.envoy import Envoy
 from safe_triton.server.envoy_binary import EnvoyInstallation, check_config, locate_envoy
 from safe_triton.server.gateway_files import plan_gateway
@@ -31,6 +32,12 @@ from tests.triton.stubs import wait_until
 
 WAIT_S = 60.0
 SERVICE = "/inference.GRPCInferenceService/"
+
+
+def upstream_of(server: TritonServer) -> Upstream:
+    """A server of this machine as a gateway knows it, without a supervisor."""
+    http_port, grpc_port = (int(url.rpartition(":")[2]) for url in (server.http_url, server.grpc_url))
+    return Upstream(address="127.0.0.1", http_port=http_port, grpc_port=grpc_port, health_port=0, metrics_port=0)
 
 
 @dataclass

@@ -25,7 +25,7 @@ from tests.triton.clients import asker, texts
 
 pytestmark = pytest.mark.triton
 
-MODEL_REPOSITORY = Path(__file__).parents[2] / "model_repository"
+TESTS = Path(__file__).parents[1]
 LONG_S = 60.0
 
 
@@ -38,13 +38,6 @@ def pixels(rows: int = 2) -> Any:
 
 
 variants = pytest.mark.parametrize("variant", ["grpc sync", "grpc async", "http sync", "http async"])
-
-
-@pytest.fixture
-def server(triton_server: Any) -> TritonServer:
-    """The server of the example models, which other tests share."""
-    running: TritonServer = triton_server(MODEL_REPOSITORY)
-    return running
 
 
 @variants
@@ -134,7 +127,7 @@ def kinds(triton_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Trito
         "triton/compatibility/models/bfloat",
         "conformance/guarded/remembering",
     ):
-        shutil.copytree(MODEL_REPOSITORY.parent / "tests" / source, folder / source.rpartition("/")[2])
+        shutil.copytree(TESTS / source, folder / source.rpartition("/")[2])
     running: TritonServer = triton_server(folder)
     return running
 

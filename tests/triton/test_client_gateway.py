@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import signal
 import time
@@ -155,6 +156,16 @@ def reload(site: Site, role: str = "") -> None:
     wait_until(lambda: site.row()["reloads"] != before, site)
 
 
+@contextlib.contextmanager
+def reloaded(site: Site, role: str) -> Iterator[None]:
+    """The same for a while."""
+    reload(site, role)
+    try:
+        yield
+    finally:
+        reload(site)
+
+
 def test_rate(site: Site) -> None:
     """Above its rate an identity is told when to come back: the client waits so long, or says so."""
 
@@ -171,11 +182,8 @@ def test_rate(site: Site) -> None:
             await once.close()
             await patient.close()
 
-    reload(site, role="requests_per_s = 1\nburst = 1")
-    try:
+    with reloaded(site, "requests_per_s = 1\nburst = 1"):
         asyncio.run(run())
-    finally:
-        reload(site)
 
 
 def test_too_large(site: Site) -> None:
@@ -189,11 +197,8 @@ def test_too_large(site: Site) -> None:
                 await ask("infer", "steady", rows, timeout_s=LONG_S)
             await ask.close()
 
-    reload(site, role="[gateway.models.steady]\nmax_request_bytes = 2048")
-    try:
+    with reloaded(site, "[gateway.models.steady]\nmax_request_bytes = 2048"):
         asyncio.run(run())
-    finally:
-        reload(site)
 
 
 def test_death_and_deadline(site: Site) -> None:

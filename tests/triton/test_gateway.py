@@ -6,17 +6,14 @@ import gzip
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from safe_triton.policyfile.gateway_tables import Upstream
 from safe_triton.server import TritonServer
-from tests.triton.fronts import Front, call, front, text, varint
+from tests.triton.fronts import Front, call, front, text, upstream_of, varint
 from tests.triton.stubs import wait_until
-from tests.triton.test_client import MODEL_REPOSITORY
 
 pytestmark = [pytest.mark.triton, pytest.mark.attack]
 
@@ -52,19 +49,10 @@ OTHER = "json_order"
 
 
 @pytest.fixture(scope="module")
-def server(triton_server: Any) -> TritonServer:
-    """The server of the example models, which other tests share."""
-    running: TritonServer = triton_server(MODEL_REPOSITORY)
-    return running
-
-
-@pytest.fixture(scope="module")
 def gateway(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """A gateway in front of it."""
-    ports = [int(url.rpartition(":")[2]) for url in (server.http_url, server.grpc_url)]
-    upstream = Upstream(address="127.0.0.1", http_port=ports[0], grpc_port=ports[1], health_port=0, metrics_port=0)
     names = [model.name for model in server.models()]
-    with front(tmp_path_factory.mktemp("front"), POLICY, upstream, names, clients=["alice"]) as found:
+    with front(tmp_path_factory.mktemp("front"), POLICY, upstream_of(server), names, clients=["alice"]) as found:
         yield found
 
 

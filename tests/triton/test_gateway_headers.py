@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import grpc
 import pytest
 
-from safe_triton.policyfile.gateway_tables import Upstream
 from safe_triton.server import TritonServer
-from tests.triton.fronts import WAIT_S, Front, call, front
-from tests.triton.test_client import MODEL_REPOSITORY
+from tests.triton.fronts import WAIT_S, Front, call, front, upstream_of
 
 pytestmark = [pytest.mark.triton, pytest.mark.attack]
 
@@ -32,25 +29,10 @@ NO_LONG = "gateway.headers: no path and no header has 8000 bytes or more"
 
 
 @pytest.fixture(scope="module")
-def server(triton_server: Any) -> TritonServer:
-    """The server of the example models, which other tests share."""
-    running: TritonServer = triton_server(MODEL_REPOSITORY)
-    return running
-
-
-@pytest.fixture(scope="module")
 def gateway(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """A gateway in front of it."""
-    http_port, grpc_port = ports_of(server)
-    upstream = Upstream(address="127.0.0.1", http_port=http_port, grpc_port=grpc_port, health_port=0, metrics_port=0)
-    with front(tmp_path_factory.mktemp("front"), POLICY, upstream, ["digits"]) as found:
+    with front(tmp_path_factory.mktemp("front"), POLICY, upstream_of(server), ["digits"]) as found:
         yield found
-
-
-def ports_of(server: TritonServer) -> tuple[int, int]:
-    """Triton's own, for HTTP and gRPC."""
-    http_port, grpc_port = (int(url.rpartition(":")[2]) for url in (server.http_url, server.grpc_url))
-    return http_port, grpc_port
 
 
 def asked(gateway: Front, path: str = PATH, **headers: str) -> tuple[int, str]:
@@ -61,11 +43,11 @@ def asked(gateway: Front, path: str = PATH, **headers: str) -> tuple[int, str]:
 
 def test_triton_itself(server: TritonServer) -> None:
     """Positive control: over HTTP it closes the connection, over gRPC it tells all headers by name."""
-    http_port, grpc_port = ports_of(server)
-    with socket.create_connection(("127.0.0.1", http_port), timeout=WAIT_S) as connection:
+    triton = upstream_of(server)
+    with socket.create_connection(("127.0.0.1", triton.http_port), timeout=WAIT_S) as connection:
         connection.sendall(f"GET {PATH} HTTP/1.1\r\nhost: x\r\na: {'x' * 8_200}\r\n\r\n".encode())
         assert connection.recv(4096) == b""
-    with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{triton.grpc_port}") as channel:
         code, why, _ = call(channel, "ModelMetadata", MESSAGE, metadata=[("a", "x" * 17_000)])
     assert (code, "received metadata size exceeds hard limit" in why) == ("RESOURCE_EXHAUSTED", True)
 

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from safe_triton.server import TritonServer
 from tests.triton.test_models.asking import Asker
-
-MODEL_REPOSITORY = Path(__file__).parents[3] / "model_repository"
-
-
-@pytest.fixture
-def server(triton_server: Any) -> TritonServer:
-    """The running server of the example models."""
-    running: TritonServer = triton_server(MODEL_REPOSITORY)
-    return running
 
 
 @pytest.fixture(params=["grpc", "http"])

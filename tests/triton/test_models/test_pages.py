@@ -8,7 +8,7 @@ import pytest
 
 from safe_triton.server import TritonServer
 from tests.docs.blocks import parse
-from tests.triton.test_models.conftest import MODEL_REPOSITORY
+from tests.triton.conftest import MODEL_REPOSITORY
 
 ROOT = MODEL_REPOSITORY.parent
 PAGES = sorted((ROOT / "docs" / "models").glob("*.md"))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.triton.conftest import MODEL_REPOSITORY
 from tests.triton.test_models.asking import Array, Asker
-from tests.triton.test_models.conftest import MODEL_REPOSITORY
 
 MODEL = MODEL_REPOSITORY / "protected_legacy"
 STUCK = 1.25
