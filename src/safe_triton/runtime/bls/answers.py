@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -68,7 +68,6 @@ class Answers(Iterator[Any]):
 
     def __init__(self, responses: Any, letting_go: LettingGo) -> None:
         self._responses: Any = iter(responses)
-        self._cancel: Callable[[], object] = getattr(self._responses, "cancel", lambda: None)
         self._letting_go = letting_go
         self._given: list[Any] = []
         self._is_over = False
@@ -86,7 +85,7 @@ class Answers(Iterator[Any]):
 
     def cancel(self) -> None:
         """Tell the called model that nobody listens any more, where the release can."""
-        self._cancel()
+        getattr(self._responses, "cancel", lambda: None)()
 
     def close(self) -> None:
         """Let go of it all; once."""
@@ -94,7 +93,6 @@ class Answers(Iterator[Any]):
             return
         if self._is_over:
             self._responses = None
-            del self._cancel  # it holds the iterator too
             self._letting_go.keep(self._given)
         else:
             self.cancel()
