@@ -8,8 +8,8 @@ PYTHON ?=
 VENV ?= .venv
 ARGS ?=
 RUN := $(VENV)/bin/python
-# Real servers mostly wait, so that two processors carry three workers; a file stays with one, and so do its servers.
-WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
+# Real servers mostly wait, so that two processors carry four workers; a file stays with one, and so do its servers.
+WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-all test-attacks test-container coverage chaos fuzz soak lint format types docs reference bench lock release-check clean

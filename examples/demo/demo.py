@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from cases import Case, hostile_cases
@@ -39,9 +39,11 @@ from safe_triton.server.hardening import GRPC_HEADER_PREFIX, SECRET_HEADER
 from safe_triton.supervision import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
     from rich.status import Status
+
+Result = TypeVar("Result")
 
 HERE = Path(__file__).resolve().parent
 REPOSITORIES = (HERE.parents[1] / "model_repository", HERE / "repository")
@@ -153,12 +155,32 @@ def supervised(service: Service) -> Iterator[None]:
     """Supervise a started service from a thread."""
     stop = threading.Event()
     thread = threading.Thread(target=service.run, args=(stop,), daemon=True)
-    thread.start()
     try:
+        thread.start()  # waits until it runs: Ctrl-C may come here
         yield
     finally:
         stop.set()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
+
+
+def in_order(talking: Coroutine[Any, Any, Result]) -> Result:
+    """Run it; Ctrl-C cancels what it awaits, as ``asyncio.run`` by itself does from Python 3.11 on.
+
+    Raises:
+        KeyboardInterrupt: it was cancelled.
+    """
+
+    async def cancellable() -> Result:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+        return await talking
+
+    try:
+        return asyncio.run(cancellable())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def run(
@@ -192,7 +214,7 @@ def run(
                 else "every model's process is confined by the kernel: no writes, no network, no processes, no other files"
             )
             with supervised(service):
-                digits, rows, healing = asyncio.run(talk(service, status))
+                digits, rows, healing = in_order(talk(service, status))
                 status.update("sending through the gateway")
                 gateway = [] if service.gateway is None else send_all(service.gateway.url, policy.parent)
             check_log(rows, server.log_text())

@@ -1,4 +1,4 @@
-"""What may leave the process: text for clients without host paths, control characters or excess length."""
+"""What may leave the process: text for clients without host paths, addresses, control characters or excess length."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ _NAME = r"[^\s/'\"()<>,;:|]+"
 _PATH = re.compile(
     rf"(?<![\w/~])(?<!(?<!\.)\.)(?<!(?<!\.)\.\.)(?!(?<=<)/\w+>)(?:\w+:///+|file:/+|~\w*/|/(?!/)|(?<!:)//+){_NAME}(?:/+(?:{_NAME})?)*"
 )
+# What repr() says of most objects: where the process has its memory helps whoever attacks its native code.
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 _SPACE = re.compile(r"\s+")
 
 
 def client_text(text: str, *, keeps_lines: bool = False) -> str:
-    """Return an author's message as a client may read it: one line, absolute paths replaced, length capped.
+    """Return an author's message as a client may read it: one line, no paths and addresses, length capped.
 
     Args:
         text: the message.
@@ -28,5 +30,5 @@ def client_text(text: str, *, keeps_lines: bool = False) -> str:
     kept = "\n\t" if keeps_lines else ""
     flat = "".join(char if char.isprintable() or char in kept else " " for char in text[: 8 * MAX_CLIENT_TEXT])
     flat = flat if keeps_lines else _SPACE.sub(" ", flat).strip()
-    flat = _PATH.sub("<path>", flat)
+    flat = _ADDRESS.sub("", _PATH.sub("<path>", flat))
     return flat if len(flat) <= MAX_CLIENT_TEXT else flat[: MAX_CLIENT_TEXT - 1] + "…"

@@ -78,7 +78,9 @@ class PipelineModel(SafeTritonPythonModel):
             if len(wave) == 1:
                 answers = [bls.infer(wave[0].model, given[0], outputs=list(wave[0].output_map))]
             else:
-                answers = bls.gather([(step.model, arrays) for step, arrays in zip(wave, given, strict=True)])
+                answers = bls.gather(
+                    [(step.model, arrays, list(step.output_map)) for step, arrays in zip(wave, given, strict=True)]
+                )
             for step, answer in zip(wave, answers, strict=True):
                 for key, tensor in step.output_map.items():
                     tensors[tensor] = answer[key]

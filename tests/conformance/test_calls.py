@@ -102,6 +102,10 @@ class TestAnswers:
         """Ten calls, four at a time, answer in their own order."""
         assert call(side, "gather", 1).array("Y").tolist() == [2.0 * (1 + number) for number in range(10)]
 
+    def test_gather_some_outputs(self, side: Side) -> None:
+        """A call gets all declared outputs, or those that it names."""
+        assert call(side, "gather_some", 1).text("SAID") == "Y|Y"
+
     def test_from_threads(self, side: Side) -> None:
         """Calls from the author's own threads belong to the request too."""
         assert call(side, "threads", 1).array("Y").tolist() == [6]
@@ -168,6 +172,7 @@ class TestRefusals:
             ("wrong_parameters", r"BlsUsageError bls\.usage: parameters of 'double' are names with str, int or bool"),
             ("empty", r"BlsUsageError bls\.usage: input 'X' of 'double' is missing"),
             ("unknown_output", r"BlsUsageError bls\.usage: 'Q' is no declared output of 'double'"),
+            ("gather_unknown_output", r"BlsUsageError bls\.usage: 'Q' is no declared output of 'double'"),
             ("many", r"BlsLimitError bls\.limit: more than 20 calls of one request \(max_calls\)"),
             ("bomb", r"BlsLimitError bls\.limit: more than 20 calls of one request \(max_calls\)"),
             ("large", r"BlsLimitError bls\.limit: more than 1048576 bytes of one request's calls \(max_bytes\)"),

@@ -15,7 +15,7 @@ from safe_triton.policyfile import SupervisionPolicy
 from safe_triton.supervision.causes import Cause
 from safe_triton.supervision.fleet import Fleet
 from safe_triton.supervision.server_state import Answers, ServerDied, Stuck
-from safe_triton.supervision.state import Died, Hung, Loaded, LoadFailed, Phase, Started
+from safe_triton.supervision.state import Asked, Changed, Died, Hung, Loaded, LoadFailed, Phase, Started
 
 NAMES = ("a", "b", "c")
 QUIET = "quiet"
@@ -40,6 +40,7 @@ class World:
         self.tries: dict[str, list[float]] = {name: [] for name in (*NAMES, QUIET)}
         self.killed: list[int] = []
         self.withdrawn: set[str] = set()
+        self.held: set[str] = set()
         self.is_server_up = True
         self.starts = 0
 
@@ -50,15 +51,20 @@ class World:
         self.killed.append(pid)
 
     def reload(self, model: str) -> None:
-        assert model not in self.withdrawn
+        assert model not in self.withdrawn | self.held
         self.tries[model].append(self.now_s)
 
     def withdraw(self, model: str, message: str) -> None:
         assert model not in self.withdrawn, message
         self.withdrawn.add(model)
+        self.held.discard(model)
+
+    def hold(self, model: str) -> None:
+        assert model not in self.withdrawn | self.held
+        self.held.add(model)
 
     def restore(self, model: str) -> None:
-        self.withdrawn.remove(model)
+        (self.withdrawn if model in self.withdrawn else self.held).remove(model)
         self.tries[model].append(self.now_s)
 
     def start_server(self) -> Cause | None:
@@ -99,6 +105,14 @@ class Supervised(RuleBasedStateMachine):
     def model_is_loaded(self, name: str) -> None:
         if self.fleet.models[name].current:
             self.fleet.apply(name, Loaded())
+
+    @rule(name=st.sampled_from(NAMES), is_new=st.booleans())
+    def operator_has_it_loaded(self, name: str, is_new: bool) -> None:
+        self.world.tries[name].clear()  # what the operator asks for is no storm
+        if is_new:
+            self.world.withdrawn.discard(name)
+            self.world.held.discard(name)
+        self.fleet.apply(name, Changed() if is_new else Asked())
 
     @rule(name=st.sampled_from(NAMES))
     def load_fails(self, name: str) -> None:
@@ -162,9 +176,19 @@ class Supervised(RuleBasedStateMachine):
 
     @invariant()
     def the_stand_in_is_known(self) -> None:
-        """The view and the states agree on who is withdrawn; a model that serves is not."""
+        """The view and the states agree on who is withdrawn or held; a model that serves is not."""
         assert self.world.withdrawn == {name for name, health in self.fleet.models.items() if health.is_withdrawn}
-        assert all(self.fleet.models[name].phase in {Phase.WAITING, Phase.QUARANTINED} for name in self.world.withdrawn)
+        assert self.world.held == {name for name, health in self.fleet.models.items() if health.is_held}
+        away = self.world.withdrawn | self.world.held
+        assert all(self.fleet.models[name].phase in {Phase.WAITING, Phase.QUARANTINED} for name in away)
+
+    @invariant()
+    def who_serves_on_is_left_alone(self) -> None:
+        """A stand-in takes nobody's place whose processes of before serve, and none is held whose processes are gone."""
+        for health in self.fleet.models.values():
+            assert not (health.serving and health.is_withdrawn)
+            assert health.serving or not health.is_held
+            assert health.serving <= health.processes.keys()
 
     @invariant()
     def others_are_untouched(self) -> None:

@@ -149,6 +149,7 @@ class Operated(RuleBasedStateMachine):
 
     def _forget(self, name: str) -> None:
         self.world.withdrawn.discard(name)
+        self.world.held.discard(name)
         self.world.restarting.discard(name)
         self.world.failures[name].clear()
 
@@ -196,7 +197,7 @@ class Operated(RuleBasedStateMachine):
                 self.time_passes(max(0.0, due_s - self.world.now_s))
         assert self.fleet.server.phase is Phase.READY
         assert {health.phase for health in self.fleet.models.values()} <= {Phase.READY}
-        assert self.world.withdrawn == set()
+        assert self.world.withdrawn | self.world.held == set()
 
 
 Operated.TestCase.settings = settings(max_examples=120, stateful_step_count=40)

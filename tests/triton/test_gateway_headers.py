@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -11,6 +12,7 @@ import pytest
 
 from safe_triton.server import TritonServer
 from tests.triton.fronts import WAIT_S, Front, call, front, upstream_of
+from tests.triton.stubs import wait_until
 
 pytestmark = [pytest.mark.triton, pytest.mark.attack]
 
@@ -72,6 +74,24 @@ def test_what_passes(gateway: Front) -> None:
     assert asked(gateway, **{f"a{number}": "x" * 1_000 for number in range(30)}) == (200, "")
     assert asked(gateway, f"{PATH}?{'x' * 7_900}") == (200, "")
     assert asked(gateway, cookie="x" * 20_000) == (200, "")
+
+
+def in_two_pieces(connection: socket.socket, more: str = "") -> str:
+    """The status line of a request whose path's beginning comes in a packet of its own."""
+    with connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(b"GET /v2")
+        time.sleep(0.05)
+        connection.sendall(f"{PATH[3:]} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n".encode())
+        return connection.recv(4096).decode("latin-1").partition("\r\n")[0]
+
+
+def test_a_path_in_two_pieces(server: TritonServer, gateway: Front) -> None:
+    """Triton loses what came first and finds nothing there; the gateway hands it over whole."""
+    place = ("127.0.0.1", upstream_of(server).http_port)
+    wait_until(lambda: in_two_pieces(socket.create_connection(place, timeout=WAIT_S)) == "HTTP/1.1 404 Not Found")
+    credential = f"authorization: {gateway.credential('reader')}\r\n"
+    assert in_two_pieces(gateway.connect(), credential) == "HTTP/1.1 200 OK"
 
 
 def test_over_http2(gateway: Front) -> None:

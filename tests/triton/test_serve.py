@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -162,6 +163,21 @@ class TestServing:
         """--protect puts the SDK's checks around a model whose files know nothing of it."""
         assert "limit.batch_size: 3 > 2 at inputs['X'].shape[0]" in protected.refusal("steady", 3)
         assert "protected" in protected.served.text
+
+    def test_what_a_start_tells(self, tmp_path: Path) -> None:
+        """Limits that nobody checks, whose class checks, and what grants a model that did not load what it lacks."""
+        for name in ("steady", "steady_sdk"):
+            shutil.copytree(CHAOS / name, tmp_path / "models" / name)
+        reads = shutil.copytree(tmp_path / "models" / "steady", tmp_path / "models" / "reads")
+        (reads / "1" / "model.py").write_text("open('/home')\n")
+        (reads / "config.pbtxt").write_text((reads / "config.pbtxt").read_text().replace("steady", "reads"))
+        policy = policy_of(tmp_path, f"{PROTECTED}[models.steady_sdk.limits]\nmax_batch_size = 2\n")
+        with served(tmp_path, "--allow-failed", repository=tmp_path / "models", policy=policy) as found:
+            assert "not checked: limits.max_batch_size (models steady)" in found.text
+            assert re.findall(r"(\w+) .*confined, checked", found.text) == ["steady_sdk"]
+            assert "_0_0" not in found.text
+            wait_until(lambda: "safe-triton learn" in str(found.status()["reads"]["last_cause"]))
+            assert "PermissionError" in str(found.status()["reads"]["last_cause"])
 
 
 class TestAdministration:

@@ -189,7 +189,7 @@ class TestReload:
         """Roles, limits and the listener itself change over and over; every request of every connection is answered."""
         with under_load(site, 4) as load:
             number = 0
-            while sum(load.answers.values()) < RELOADED_REQUESTS and not load.problems:
+            while (number < 3 or sum(load.answers.values()) < RELOADED_REQUESTS) and not load.problems:
                 number += 1
                 taken = site.row()["reloads"]
                 listener = f"max_headers = {64 + number}" if number % 3 == 0 else ""
@@ -200,7 +200,6 @@ class TestReload:
         reload(site)
         assert load.problems == []
         assert set(load.answers) == {200}
-        assert number > 2
 
     def test_certificates(self, site: Site) -> None:
         """New files are shown to the next connection, without a signal; a client of the new authority is let in."""

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
+from safe_triton.policyfile import OperatorPolicy
+from safe_triton.supervision import Supervisor
 from tests.conformance.sides import Real
 from tests.triton.stubs import LogMark
 from tests.triton.supervised import HARD_S, Site, asked_all_the_time, supervised
+
+MODELS = {"faulty": "faulty", "steady": "faulty", "streams": "streams", "awaits": "awaits", "paced": "paced"}
 
 LATE_S = 60.0
 """How much later than its deadline something may come on a busy machine; on a quiet one it is one and a half seconds."""
@@ -29,8 +34,7 @@ LONG_S = 60.0 if os.environ.get("SAFE_TRITON_CHAOS") == "all" else 2 * HARD_S
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server whose models fail one at a time and are never quarantined."""
-    models = {"faulty": "faulty", "steady": "faulty", "streams": "streams", "awaits": "awaits", "paced": "paced"}
-    with supervised(tmp_path_factory.mktemp("site"), models) as made:
+    with supervised(tmp_path_factory.mktemp("site"), MODELS) as made:
         yield made
 
 
@@ -122,6 +126,17 @@ def test_left_alone(left_alone: dict[str, tuple[object, object]], model: str) ->
     """What still gets on is not hung: each response shows it, an event loop that turns, each return from ``execute``."""
     found, expected = left_alone[model]
     assert found == expected
+
+
+def test_before_it_runs(site: Site) -> None:
+    """A supervisor that does not go round yet, since its gateway starts, knows the models and calls none ready."""
+    waiting = Supervisor(site.server, OperatorPolicy(), health_port=0)
+    try:
+        status, text = replace(site, supervisor=waiting).health("/readyz")
+    finally:
+        waiting.close()
+    assert (status, text.partition("\n")[0]) == (503, "tritonserver ready")
+    assert sorted(text.splitlines()[1:]) == [f"{model} loading" for model in sorted(MODELS)]
 
 
 class TestTheServer:

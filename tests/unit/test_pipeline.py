@@ -143,6 +143,31 @@ class TestChains:
         assert found.outputs["T5"].tolist() == [float(np.prod(factors))] * 2
 
 
+@pytest.mark.parametrize("names", [("b",), ("b", "c")])
+def test_a_step_asks_for_what_it_maps(names: tuple[str, ...]) -> None:
+    """Alone or beside others: another output of the step's model need not come."""
+    target = BlsTarget(version=1, inputs={"X": tensor()}, outputs={"Y": tensor(), "REST": tensor()})
+    results = tuple(name.upper() for name in names)
+
+    class Model(PipelineModel):
+        pipeline = Pipeline(
+            steps=tuple(
+                Step(model=name, target=target, input_map={"X": "A"}, output_map={"Y": name.upper()}) for name in names
+            ),
+            outputs=results,
+        )
+
+    config = {
+        "input": [{"name": "A", "data_type": "TYPE_FP32", "dims": [-1]}],
+        "output": [{"name": name, "data_type": "TYPE_FP32", "dims": [-1]} for name in results],
+    }
+    models = dict.fromkeys(names, lambda inputs: {"Y": inputs["X"]})
+    with load_model(Model, config, models=models) as fake:
+        found = fake.infer({"A": np.ones(2, np.float32)})
+    assert found.error is None
+    assert {name: array.tolist() for name, array in found.outputs.items()} == {name: [1, 1] for name in results}
+
+
 class TestLoading:
     """What config.pbtxt and the pipeline say of one tensor is the same, or the model does not load."""
 

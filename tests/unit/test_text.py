@@ -29,10 +29,11 @@ class TestPaths:
             ("loading.../srv/models/a", "loading...<path>"),
             ("loading…/srv/models/a", "loading…<path>"),
             ("line\n/srv/a\tend", "line <path> end"),
+            ("no image in <_io.BytesIO object at 0x7fd415553e20>", "no image in <_io.BytesIO object>"),
         ],
     )
     def test_replaced(self, text: str, expected: str) -> None:
-        """No absolute path is left, whatever stands around it."""
+        """No absolute path and no address in memory is left, whatever stands around it."""
         assert client_text(text) == expected
 
     @pytest.mark.parametrize(
@@ -46,6 +47,7 @@ class TestPaths:
             "../up",
             "./here",
             "<b>bold</b>",
+            "register 0x1F is not known",
         ],
     )
     def test_kept(self, text: str) -> None:

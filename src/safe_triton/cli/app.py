@@ -27,7 +27,7 @@ from safe_triton.cli import (
     serve,
     status,
 )
-from safe_triton.cli.formats import Commands, Format, FormatOption, print_json, refuse
+from safe_triton.cli.formats import Commands, Format, FormatOption, print_json, refuse, widened
 from safe_triton.errors import ServerError
 from safe_triton.policy.defaults import TABLES
 from safe_triton.server import locate as locate_server
@@ -75,7 +75,7 @@ def limits(output: FormatOption = Format.TEXT) -> None:
         table = Table("limit", "default", "unit", "why", title=f"Defaults of {of}")
         for row in rows:
             table.add_row(row.name, f"{row.value:,}" if isinstance(row.value, int) else row.value, row.unit, row.reason)
-        Console().print(table)
+        widened(Console()).print(table)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from safe_triton import unsafe
-from safe_triton.cli.formats import Format, FormatOption, print_json, refusals
+from safe_triton.cli.formats import Format, FormatOption, print_json, refusals, widened
 from safe_triton.cli.policies import ModelOption, PolicyOption, gpu_files, sandbox_of
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def doctor(
     if output is Format.JSON:
         print_json(diagnosis.to_plain())
     else:
-        _print_table(Console(), diagnosis)
+        _print_table(widened(Console()), diagnosis)
         if cves and diagnosis.exposure is not None:
-            _print_cves(Console(), diagnosis.exposure)
+            _print_cves(widened(Console()), diagnosis.exposure)
     raise typer.Exit(0 if diagnosis.is_enforceable else NOT_ENFORCEABLE)
 
 

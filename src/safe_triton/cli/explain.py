@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from safe_triton.cli.formats import CANNOT, Format, FormatOption, print_json, refuse
+from safe_triton.cli.formats import CANNOT, Format, FormatOption, print_json, refuse, widened
 from safe_triton.cli.reasons import REASONS, nearest
 from safe_triton.cli.rules import describe, example_text, plain
 
@@ -86,4 +86,4 @@ def _list(output: Format) -> None:
     table = Table("reason", "who", "meaning", box=box.SIMPLE_HEAD)
     for row in REASONS.values():
         table.add_row(Text(row.slug), Text(row.who), Text(row.meaning))
-    Console().print(table)
+    widened(Console()).print(table)

@@ -6,12 +6,18 @@ import contextlib
 import enum
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from safe_triton.errors import SafeTritonError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPED_WIDTH = 160
+"""Columns where there is no terminal to say how many it has."""
 
 CANNOT = 2
 """Exit status of a command that could not do its work."""
@@ -28,6 +34,13 @@ class Format(str, enum.Enum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
+
+
+def widened(console: Console) -> Console:
+    """Return a console that breaks no name for the width of a terminal where none is: ``grep`` would not find it."""
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)
+    return console
 
 
 def print_json(value: Any) -> None:

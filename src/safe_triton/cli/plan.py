@@ -11,15 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from safe_triton.cli.formats import Format, FormatOption, print_json, refusals
+from safe_triton.cli.formats import Format, FormatOption, print_json, refusals, widened
 from safe_triton.policy.passed_on import to_plain
 from safe_triton.policy.toml_text import toml_key, toml_value
 
 if TYPE_CHECKING:
     from safe_triton.policyfile import ModelPolicy, OperatorPolicy
-
-PIPED_WIDTH = 160
-"""Columns where there is no terminal to say how many it has."""
 
 CLASS_NOTE = "what a model's class declares is known only when it loads; it can only tighten this"
 LIMITS_NOTE = "limits hold for models on SafeTritonPythonModel and for those that are protected"
@@ -56,7 +53,7 @@ def plan(
     if output is Format.JSON:
         print_json(_plain(operators, models))
     else:
-        _print_table(Console(), models, everything=everything)
+        _print_table(widened(Console()), models, everything=everything)
 
 
 def _plain(policy: OperatorPolicy, models: dict[str, ModelPolicy]) -> dict[str, Any]:
@@ -75,8 +72,6 @@ def _plain(policy: OperatorPolicy, models: dict[str, ModelPolicy]) -> dict[str, 
 
 def _print_table(console: Console, models: dict[str, ModelPolicy], *, everything: bool) -> None:
     """One line per value: first those that all models share, then each model's own."""
-    if not console.is_terminal:
-        console.width = max(console.width, PIPED_WIDTH)
     shown = {
         name: [
             (key, toml_value(value), model.sources[key])

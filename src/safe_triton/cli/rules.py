@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from safe_triton.audit.rule import Example, Rule
-from safe_triton.cli.formats import Format, FormatOption, print_json
+from safe_triton.cli.formats import Format, FormatOption, print_json, widened
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def rules(output: FormatOption = Format.TEXT) -> None:
         for rule in rows:
             table.add_row(rule.code, Text(rule.name), rule.level.word, Text(rule.what))
         table.add_section()
-    Console().print(table)
+    widened(Console()).print(table)
 
 
 def plain(rule: Rule) -> dict[str, str]:

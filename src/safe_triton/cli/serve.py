@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import datetime as dt
 import signal
@@ -15,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from safe_triton.cli.formats import refusals
+from safe_triton.cli.formats import refusals, widened
 from safe_triton.server.hardening import RESTRICTED_APIS
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from safe_triton.supervision.service import Preparation, Service
 
 MOST_WARNINGS = 10
-MOST_WAITING = 10_000
-"""Pieces of the log that wait for a reader of standard output that does not keep up; older ones are dropped."""
+STDOUT = 1
+"""The descriptor; an object in the place of ``sys.stdout`` need not have any."""
 
 
 def register(app: typer.Typer) -> None:
@@ -67,8 +66,10 @@ def serve(
     from safe_triton.supervision.service import Service
 
     models, flags = split_flags(repository)
-    console = Console(stderr=True)
+    console = widened(Console(stderr=True))
     stop = _Stop()
+    hangups: list[int] = []  # of a start: it must not be their end, and the policy was read before them
+    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     try:
         operator = load_policy(policy)
         with console.status("starting") as status, _stdout_log(operator.server.log_format) as on_log:
@@ -87,6 +88,8 @@ def serve(
                 service.start()
                 stop.is_starting = False
                 signal.signal(signal.SIGHUP, lambda *_: service.reload())
+                if hangups:
+                    service.reload()
                 status.stop()
                 _print_summary(console, service)
                 service.run(stop.event)
@@ -125,40 +128,18 @@ class _Stop:
 
 @contextlib.contextmanager
 def _stdout_log(log_format: str) -> Iterator[Callable[[bytes], None]]:
-    """Copy pieces of the log to standard output from a thread, which may be slow without making the server wait."""
+    """Copy whole lines of the log to standard output, where there is one."""
+    from safe_triton.cli.log_copy import LogCopy
     from safe_triton.server.log_lines import as_json
 
-    pieces: collections.deque[bytes] = collections.deque(maxlen=MOST_WAITING)
-    news, is_over = threading.Event(), threading.Event()
-
-    def feed(piece: bytes) -> None:
-        pieces.append(piece)
-        news.set()
-
-    def run() -> None:
-        rest = b""
-        while not (is_over.is_set() and not pieces):
-            news.wait()
-            news.clear()
-            while pieces:
-                *lines, rest = (rest + pieces.popleft()).split(b"\n")
-                for line in lines:
-                    text = line.decode("utf-8", "replace")
-                    print(as_json(text) if log_format == "json" else text)
-            sys.stdout.flush()
-
-    def quietly() -> None:
-        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
-            run()
-
-    thread = threading.Thread(target=quietly, name="safe_triton-stdout", daemon=True)
-    thread.start()
+    if sys.stdout is None:  # whoever started this has closed it
+        yield lambda _: None
+        return
+    copy = LogCopy(STDOUT, as_json if log_format == "json" else str)
     try:
-        yield feed
+        yield copy.feed
     finally:
-        is_over.set()
-        news.set()
-        thread.join(timeout=2.0)
+        copy.close()
 
 
 def _progress_text(progress: StartProgress) -> str:
@@ -168,22 +149,33 @@ def _progress_text(progress: StartProgress) -> str:
 
 def _print_summary(console: Console, service: Service) -> None:
     """Say what is served, under which rings, what does not hold, and where."""
+    from safe_triton.audit.finding import Level
+    from safe_triton.audit.rules.table import level_of
+
     ready, server, supervisor = service.running()
     table = Table("model", "version", "state", "rings", "reason")
+    checked = service.checked()
     for row in server.models():
         found = next((model for model in ready.models if model.name == row.name), None)
         is_python = found is not None and found.is_python
-        rings = [*(["confined"] if is_python else []), *(["protected"] if row.name in service.protected else [])]
+        checks = "protected" if row.name in service.protected else "checked" if row.name in checked else ""
+        rings = [*(["confined"] if is_python else []), *([checks] if checks else [])]
         table.add_row(row.name, row.version, row.state, ", ".join(rings) or "server only", row.reason)
-    console.print(table)
+    if table.rows:
+        console.print(table)
+    else:
+        console.print("there is no model in the repository; SIGHUP takes over those that come", highlight=False)
     for line in gap_lines(service.enforcement_gaps()):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    for finding in ready.warnings[:MOST_WARNINGS]:
+    for line in unchecked_lines(service.unchecked_limits()):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    shown = [finding for finding in ready.warnings if level_of(finding) >= Level.WARNING][:MOST_WARNINGS]
+    for finding in shown:
         console.print(
             f"{finding.path}: {finding.rule}: {finding.message}", highlight=False, markup=False, soft_wrap=True
         )
-    if len(ready.warnings) > MOST_WARNINGS:
-        console.print(f"and {len(ready.warnings) - MOST_WARNINGS} more; safe-triton check shows them", highlight=False)
+    if rest := len(ready.warnings) - len(shown):
+        console.print(f"{rest} more findings; safe-triton check shows them", highlight=False)
     for flag in ready.absent:
         console.print(f"not held, since this release has no {flag.name}: {flag.why}", highlight=False, soft_wrap=True)
     for name, policy in ready.policies.items():
@@ -209,11 +201,26 @@ def _print_summary(console: Console, service: Service) -> None:
 
 def gap_lines(gaps: Mapping[str, Sequence[str]]) -> list[str]:
     """Return a line for each thing that was asked for and does not hold, with the models concerned; pure."""
+    return [f"not enforced: {gap} (models {names})" for gap, names in _models_by_text(gaps).items()]
+
+
+def unchecked_lines(limits: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a line for the limits that nothing checks, with the models that they were written for; pure."""
+    models = _models_by_text({name: [", ".join(keys)] for name, keys in limits.items()})
+    return [
+        f"not checked: {keys} (models {names}): these classes are unmodified; "
+        "serve --protect, or protect = true in their tables"
+        for keys, names in models.items()
+    ]
+
+
+def _models_by_text(texts: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Turn what is said of each model around: for each text the names of its models."""
     models: dict[str, list[str]] = {}
-    for name in sorted(gaps):
-        for gap in gaps[name]:
-            models.setdefault(gap, []).append(name)
-    return [f"not enforced: {gap} (models {', '.join(names)})" for gap, names in models.items()]
+    for name in sorted(texts):
+        for text in texts[name]:
+            models.setdefault(text, []).append(name)
+    return {text: ", ".join(names) for text, names in models.items()}
 
 
 def _print_gateway(console: Console, gateway: Gateway, ready: Preparation) -> None:

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from safe_triton.cli.formats import Format, FormatOption, print_json, refuse
+from safe_triton.cli.formats import Format, FormatOption, print_json, refuse, widened
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
@@ -50,7 +50,7 @@ def status(
         if output is Format.JSON:
             print_json(found)
         else:
-            Console().print(_drawn(found), soft_wrap=True)
+            widened(Console()).print(_drawn(found), soft_wrap=True)
         raise typer.Exit(0 if _is_ready(found) else NOT_READY)
     try:
         if output is Format.JSON:
@@ -109,11 +109,12 @@ def _is_ready(found: dict[str, Any]) -> bool:
         return bool(found["ready"])
     gateway = found.get("gateway")
     is_reached = gateway is None or gateway["state"] == "ready"
-    return bool(found["answers"]) and is_reached and all(row["state"] == "ready" for row in found["models"])
+    is_served = all(row["state"] == "ready" or row.get("old_serves") for row in found["models"])
+    return bool(found["answers"]) and is_reached and is_served
 
 
 def _drawn(found: dict[str, Any]) -> Group:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     if isinstance(found["models"], dict):
         table.add_column("model")
         table.add_column("state")
@@ -122,7 +123,7 @@ def _drawn(found: dict[str, Any]) -> Group:
         return Group(table, Text("the rest is shown to the user who started the server"))
     for heading in ("model", "state", "pid", "memory", "CPU", "requests", "refusals", "restarts"):
         justify: JustifyMethod = "left" if heading in {"model", "state"} else "right"
-        table.add_column(heading, justify=justify, overflow="fold")
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in {"model", "state", "pid"})
     for row in found["models"]:
         state = Text(_state(row), style=COLOURS.get(row["state"], ""))
         table.add_row(Text(row["model"]), state, *map(Text, _cells(row)))
@@ -130,7 +131,15 @@ def _drawn(found: dict[str, Any]) -> Group:
     deaths = sum(found["server_restarts"].values())
     answer = "answers" if found["answers"] else "does not answer"
     head = f"tritonserver {found['pid']}: {found['server']}, {answer}, restarted {deaths} times"
-    return Group(Text(head), *_gateway(found.get("gateway")), table, *causes)
+    refusal = found.get("reload_refusal", "")
+    text = f"the last reload was refused, what held before holds: {refusal}"
+    return Group(
+        Text(head),
+        *([Text(text, style="bold red")] if refusal else []),
+        *_gateway(found.get("gateway")),
+        table,
+        *causes,
+    )
 
 
 def _gateway(row: dict[str, Any] | None) -> list[Text]:
@@ -145,7 +154,9 @@ def _gateway(row: dict[str, Any] | None) -> list[Text]:
 
 
 def _state(row: dict[str, Any]) -> str:
-    return str(row["state"]) if row["retry_s"] is None else f"{row['state']}, again in {row['retry_s']:.0f} s"
+    again = "" if row["retry_s"] is None else f", again in {row['retry_s']:.0f} s"
+    serves = ", the old one serves" if row.get("old_serves") else ""
+    return f"{row['state']}{again}{serves}"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

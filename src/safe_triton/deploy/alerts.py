@@ -78,12 +78,22 @@ SERVER_ALERTS: tuple[Alert, ...] = (
         do="`safe-triton status` shows whether a model was found at fault and quarantined, with its last cause.",
     ),
     Alert(
+        name="SafeTritonReloadRefused",
+        expr="max by (server) (safe_triton_supervisor_reload_refused) == 1",
+        for_="0m",
+        severity="warning",
+        summary=f"the last reload of {SERVER} was refused",
+        means="The policy or a model's files are wrong, so that what was read before holds, whatever the files say.",
+        do="`safe-triton status` says what is wrong; correct it and send SIGHUP.",
+    ),
+    Alert(
         name="SafeTritonModelQuarantined",
         expr='max by (server, model) (safe_triton_supervisor_model_state{state="quarantined"}) == 1',
         for_="1m",
         severity="critical",
         summary=f"{MODEL} is quarantined",
-        means="It failed more than max_failures times within window_s; clients get UNAVAILABLE until its next try.",
+        means="It failed more than max_failures times within window_s; until its next try clients get UNAVAILABLE, or "
+        "answers of the processes of before where safe_triton_supervisor_model_serves is 1: an update did not load.",
         do="Find the cause in `safe-triton status` and the log, correct the model, and reload with SIGHUP.",
     ),
     Alert(

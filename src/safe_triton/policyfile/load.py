@@ -69,7 +69,8 @@ def parse_policy(text: str, path: Path | str) -> OperatorPolicy:
     except ValidationError as error:
         problems = [problem_of(row, values, Document) for row in error.errors()]
         problems = list({problem.place: problem for problem in reversed(problems)}.values())
-        problems.sort(key=lambda problem: line_of(problem.place, lines))
+        # What is missing comes last: mostly it is there under a misspelt name.
+        problems.sort(key=lambda problem: (problem.reason == "policy.missing", line_of(problem.place, lines)))
         first, more = problems[0], f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         where = f"{path}:{line_of(first.place, lines)}: {dotted(first.place)}"
         raise wrong(first.reason, f"{where}: {first.text}{more}") from None

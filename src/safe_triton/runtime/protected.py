@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine
 from math import inf
-from sys import getrefcount
 from time import monotonic
 from types import CoroutineType
 from typing import Any
@@ -80,7 +79,8 @@ class ProtectedExecution:
         by_shape = has_unseen(instance.plan)
         self._check_request = check_by_shape(instance.plan) if by_shape else self._engine.check_request
         # What numpy cannot have cannot be given back either, in case the original changed it.
-        self._isolates = isolates and not by_shape and not instance.plan.config.has_sequences
+        self._has_sequences = instance.plan.config.has_sequences  # another round, another request: no sender is lost
+        self._isolates = isolates and not by_shape and not self._has_sequences
         self._batched = next(iter(instance.plan.inputs)) if instance.plan.max_batch_rows else ""
         self._caller_due = instance.plan.caller_due
         self._has_payload = any(spec.payload for spec in instance.plan.inputs.values())
@@ -92,11 +92,13 @@ class ProtectedExecution:
         self._senders = Senders(
             instance.backend.InferenceRequest,
             instance.backend.final_flag,
+            is_decoupled=instance.plan.config.is_decoupled,
             rows_of=self._rows_of,
             check_response=self._responses.check,
             answer=self._answer,
             count=instance.stats.count,
             note_progress=self._note_progress,
+            end=self._end_lost,
         )
         self.watch, self.unwatch = self._senders.install, self._senders.remove
 
@@ -315,6 +317,8 @@ class ProtectedExecution:
             # Legitimate where the original answers through the sender or asks for the request again.
             if sender is None and request not in senders.rescheduled:
                 raise OutputError("output.missing: execute returned no response for a request", reason="output.missing")
+            if sender is not None and not self._has_sequences:
+                senders.leave(request)
             return False
         if sender is not None and sender.is_finished:
             message = "output.twice: a request was answered by its sender, and again"
@@ -344,35 +348,21 @@ class ProtectedExecution:
             self._fail(requests[place], error)
         if not batch.accepted:
             return None
-        before = [getrefcount(request) for request in requests]
         returned = self._call(execute, batch.chosen(), 0.0)  # each response of a stream has its own time
         if type(returned) is CoroutineType:
-            return self._decoupled_awaited(batch, returned, before)
-        self._end_broken(batch, returned, before)
+            return self._decoupled_awaited(batch, returned)
+        self._settle_decoupled(batch, returned)
         return None
 
-    async def _decoupled_awaited(self, batch: Batch, running: Coroutine[Any, Any, Any], before: list[int]) -> None:
-        self._end_broken(batch, await self._within_deadline(running, batch.requests), before)
+    async def _decoupled_awaited(self, batch: Batch, running: Coroutine[Any, Any, Any]) -> None:
+        self._settle_decoupled(batch, await self._within_deadline(running, batch.requests))
 
-    def _end_broken(self, batch: Batch, returned: Any, before: list[int]) -> None:
-        """End the requests of an execute that raised, or that returned what a decoupled model must not.
-
-        And those that nobody can answer any more: no code of the model's holds the request, nor an open sender of it.
-        In a sequence, which Triton brings again as another request, the sender of an earlier round may answer.
-        """
+    def _settle_decoupled(self, batch: Batch, returned: Any) -> None:
+        """End the requests of an execute that raised, or that returned what a decoupled model must not."""
         if returned is None:
-            if self._instance.plan.config.has_sequences:
-                return
-            after = [getrefcount(request) for request in batch.requests]
-            for place in batch.accepted:
-                request, held = batch.requests[place], after[place] - before[place]
-                if held <= 0:
-                    message = "output.missing: execute returned and took no response sender of a request"
-                elif self._senders.has_dropped(request, held):
-                    message = "output.missing: execute returned and dropped a response sender without its final flag"
-                else:
-                    continue
-                self._fail(request, OutputError(message, reason="output.missing"))
+            if not self._has_sequences:
+                for place in batch.accepted:
+                    self._senders.leave(batch.requests[place])
             return
         if type(returned) is not Raised:
             got = type(returned).__name__
@@ -380,6 +370,10 @@ class ProtectedExecution:
             returned = Raised(OutputError(message, reason="output.type"))
         for place in batch.accepted:
             self._fail(batch.requests[place], returned.error)
+
+    def _end_lost(self, request: Any) -> None:
+        message = "output.missing: nobody has the request, or its response sender, to answer it or to end it"
+        self._fail(request, OutputError(message, reason="output.missing"))
 
     def _fail(self, request: Any, error: BaseException) -> None:
         """End one request through its sender; one that fails must not cost the others their answer."""

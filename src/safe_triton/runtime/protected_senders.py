@@ -6,9 +6,9 @@ from collections.abc import Callable
 from sys import getrefcount
 from time import monotonic
 from typing import Any
-from weakref import WeakValueDictionary
 
 from safe_triton.errors import OutputError
+from safe_triton.runtime.protected_unanswered import Unanswered
 
 WATCHED = ("get_response_sender", "set_release_flags")
 
@@ -22,7 +22,7 @@ class GuardedSender:
 
     Attributes:
         has_failed: whether an error was sent.
-        holds: references of Triton's own sender to the request.
+        holds: references to the request of this sender and of Triton's own.
         is_finished: whether the final flag was sent.
         last_s: when the last response was sent, of ``time.monotonic()``.
     """
@@ -41,7 +41,7 @@ class GuardedSender:
     )
 
     def __init__(self, sender: Any, senders: Senders, request: Any, rows: int, holds: int) -> None:
-        self.holds = holds
+        self.holds = holds + 1
         self._sender = sender
         self._senders = senders
         self._request = request
@@ -78,14 +78,12 @@ class GuardedSender:
         return self.is_finished or bool(self._sender.is_cancelled())
 
     def fail(self, error: BaseException) -> None:
-        """End the request with an error; counted there."""
+        """End the request with an error, or without one where an ordinary model has sent its one response."""
         if not self.is_finished:
             self.is_ended = True
-            try:
-                self._send(self._senders.answer(error), self._senders.final_flag)
-            except Exception:  # an ordinary model has sent its one response: what is missing is the end
-                self._send(None, self._senders.final_flag)
-                raise
+            response = self._senders.answer(error)  # counted and logged there
+            only_end = self.last_s and not self._senders.is_decoupled
+            self._send(None if only_end else response, self._senders.final_flag)
 
     def _send(self, response: Any, flags: int) -> None:
         if response is None:
@@ -98,6 +96,7 @@ class GuardedSender:
             del tensors
         if flags & self._senders.final_flag:
             self.is_finished = True
+            self._senders.unanswered.senders.pop(self._request, None)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sender, name)
@@ -109,17 +108,20 @@ class Senders:
     Args:
         request_class: Triton's; two of its methods are replaced while this is installed.
         final_flag: ``TRITONSERVER_RESPONSE_COMPLETE_FINAL``.
+        is_decoupled: whether a request may get more than one response.
         rows_of: the rows of a request that is being handled.
         check_response: returns a response as it may leave.
         answer: from an error to an error response, counted.
         count: counts one request.
         note_progress: told of every response.
+        end: ends a request that nobody can answer any more.
 
     Attributes:
         current: requests of the execute that runs now.
         awaited: requests of each execute whose coroutine is being awaited.
         taken: senders of those requests.
         rescheduled: those of them that Triton is to bring again.
+        unanswered: requests of executes that are over.
     """
 
     def __init__(
@@ -127,13 +129,15 @@ class Senders:
         request_class: Any,
         final_flag: int,
         *,
+        is_decoupled: bool,
         rows_of: Callable[[Any], int],
         check_response: Callable[[Any, int], Any],
         answer: Callable[[BaseException], Any],
         count: Callable[[str], None],
         note_progress: Callable[[], None],
+        end: Callable[[Any], None],
     ) -> None:
-        self.final_flag = final_flag
+        self.final_flag, self.is_decoupled = final_flag, is_decoupled
         self.check_response, self.answer = check_response, answer
         self.count, self.note_progress = count, note_progress
         self._rows_of = rows_of
@@ -144,21 +148,22 @@ class Senders:
         self.rescheduled: set[Any] = set()
         self.current: list[Any] = []
         self.awaited: list[list[Any]] = []
-        # After execute: as long as the original holds the sender.
-        self._late: WeakValueDictionary[Any, GuardedSender] = WeakValueDictionary()
+        self.unanswered = Unanswered(end)
 
     def install(self) -> None:
         """Have Triton's class hand out guarded senders."""
-        taken, late, rescheduled, methods = self.taken, self._late, self.rescheduled, self._methods
+        taken, rescheduled, methods = self.taken, self.rescheduled, self._methods
+        unanswered = self.unanswered.senders
 
         def get_response_sender(request: Any) -> Any:
-            known = taken.get(request) or late.get(request)
+            known = taken.get(request) or unanswered.get(request)
             if known is None:
                 held = getrefcount(request)
                 sender = methods["get_response_sender"](request)
-                known = GuardedSender(sender, self, request, self._rows_of(request), getrefcount(request) - held)
-                in_hand = any(request in requests for requests in (self.current, *self.awaited))
-                (taken if in_hand else late)[request] = known
+                held = getrefcount(request) - held
+                known = GuardedSender(sender, self, request, self._rows_of(request), held)
+                if any(request in requests for requests in (self.current, *self.awaited)):
+                    taken[request] = known
             return known
 
         def set_release_flags(request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -173,21 +178,18 @@ class Senders:
         """Give Triton's class its own methods back."""
         for name, method in self._methods.items():
             setattr(self._class, name, method)
+        self.unanswered.close()
 
-    def has_dropped(self, request: Any, held: int) -> bool:
-        """Tell whether a request's sender is open, and nobody holds it or, ``held`` times in all, the request."""
-        sender = self.taken.get(request)
-        if sender is None or sender.is_finished or request in self.rescheduled:
-            return False
-        # The sender is in the table, here, and an argument; the request is in both.
-        return getrefcount(sender) <= 3 and held <= 2 + sender.holds
+    def leave(self, request: Any) -> None:
+        """Execute is over and leaves a request to its sender, where it has not asked for it again."""
+        if request not in self.rescheduled:
+            sender = request.get_response_sender()
+            if not sender.is_finished:
+                self.unanswered.add(request, sender)
 
     def end(self, requests: list[Any]) -> None:
-        """An execute is over; what is known of its requests is kept for senders that are still open."""
+        """An execute is over."""
         self.awaited = [each for each in self.awaited if each is not requests]
         for request in requests:
-            sender = self.taken.pop(request, None)
-            # Triton brings what it schedules again as another object.
-            if sender is not None and not sender.is_finished and request not in self.rescheduled:
-                self._late[request] = sender
+            self.taken.pop(request, None)
             self.rescheduled.discard(request)

@@ -24,7 +24,8 @@ _LOADING = re.compile(r'\bloading: (?P<name>[^"]+):(?P<version>\d+)"?\s*$')
 _LOADED = re.compile(r"successfully loaded '(?P<name>[^']+)'")
 _FAILED = re.compile(r"failed to load '(?P<name>[^']+)'(?: version \d+: (?P<reason>.*))?")
 _POLL_FAILED = re.compile(r"Poll failed for model directory '(?P<name>[^']+)': (?P<reason>.*)")
-_FRAME = re.compile(r"(?P<file>[^/\s]+\.py)\((?P<line>\d+)\): ")
+_FRAME = re.compile(r"^\s*(?P<folder>\S.*/)?(?P<file>[^/]+\.py)\((?P<line>\d+)\): ", re.MULTILINE)
+_LIBRARY = re.compile(r"/lib(?:64)?/python3")
 _PREFIX = re.compile(r"^(?:[EWI]\d{4} \S+|\S+Z [EWI]) \d+ \S+\] ")
 _BIND = re.compile(r"already in use|address in use|failed to (?:bind|start)[^\n]*service", re.IGNORECASE)
 _LOADER = re.compile(r"error while loading shared libraries: .*|version `\S+' not found.*")
@@ -102,7 +103,7 @@ class ServerLog:
         elif match := _FAILED.search(line) or _POLL_FAILED.search(line):
             self.loading.discard(match["name"])
             if match["reason"]:
-                self.failed[match["name"]] = short_reason(match["reason"].strip('"').replace("\\n", "\n"))
+                self.failed[match["name"]] = logged_reason(match["reason"])
             else:
                 self.failed.setdefault(match["name"], "")
 
@@ -139,11 +140,19 @@ class ServerLog:
         return start, found
 
 
+def logged_reason(reason: str) -> str:
+    """:func:`short_reason` of what stands in a line of the log, where quotes and line ends are escaped."""
+    return short_reason(reason.strip('"').replace("\\n", "\n").replace('\\"', '"'))
+
+
 def short_reason(reason: str) -> str:
-    """One line for a person: the message, and the file name and line where a model raised it."""
+    """One line for a person: the message, and the file name and line where a model's own code raised it."""
     message: str = next((line.strip() for line in reason.splitlines() if line.strip()), "")
-    frame = _FRAME.search(reason.partition("\nAt:")[2])
-    return f"{message} (at {frame['file']} line {frame['line']})" if frame else message
+    frames = list(_FRAME.finditer(reason.partition("\nAt:")[2]))
+    if not frames:
+        return message
+    frame = next((frame for frame in frames if not _LIBRARY.search(frame["folder"] or "")), frames[0])
+    return f"{message} (at {frame['file']} line {frame['line']})"
 
 
 def death_reason(text: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "fatal", "V": "debug"}
 
@@ -23,6 +25,18 @@ def whole_lines(listener: Callable[[bytes], None]) -> Callable[[bytes], None]:
             listener(complete + newline)
 
     return feed
+
+
+def own_line(level: str, message: str, fields: Mapping[str, Any]) -> bytes:
+    """Return one line of this package, of now, without its end.
+
+    Args:
+        level: one of the values of :data:`LEVELS`.
+        message: what happened.
+        fields: the rest; values that JSON knows.
+    """
+    time = dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"time": time, "level": level, "message": message, **fields}).encode()
 
 
 def as_json(line: str) -> str:

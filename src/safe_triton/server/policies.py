@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from safe_triton.errors import PolicyError
 from safe_triton.policy.passed_on import (
     CALLS_VARIABLE,
     LIMITS_VARIABLE,
@@ -38,6 +39,7 @@ def grants(policies: Policies, model: ServedModel) -> tuple[SandboxPolicy, dict[
     if isinstance(policies, Mapping):
         return policies.get(model.name, SandboxPolicy()), {}
     policy = policies.model(model.name, string_parameters(model.config))
+    check_tensors(policy, model)
     return policy.sandbox, _told(policy)
 
 
@@ -59,11 +61,44 @@ def effective_policies(policy: OperatorPolicy, models: Iterable[ServedModel]) ->
     """Return what holds for each model of a repository, by name.
 
     Raises:
-        PolicyError: a table for a model that is not there, or a configuration that would widen what holds.
+        PolicyError: a table for a model or a tensor that is not there, or a configuration that would widen what holds.
     """
     served = {model.name: model for model in models}
     policy.check_models(served)
-    return {name: policy.model(name, string_parameters(model.config)) for name, model in served.items()}
+    found = {name: policy.model(name, string_parameters(model.config)) for name, model in served.items()}
+    for name, model in served.items():
+        check_tensors(found[name], model)
+    return found
+
+
+def check_tensors(policy: ModelPolicy, model: ServedModel) -> None:
+    """Reject limits of a tensor that the model does not have: a misspelt name would leave the one that was meant.
+
+    Args:
+        policy: that holds for the model.
+        model: one of the repository.
+
+    Raises:
+        PolicyError: reason ``policy.unknown_tensor``, with the place and the nearest name.
+
+    Does not cover:
+        A model whose configuration names no inputs and outputs, which it completes itself: its plan is checked at load.
+    """
+    if not model.has_tensors:
+        return
+    for kind, rules in (("input", policy.limits.inputs), ("output", policy.limits.outputs)):
+        known = sorted(tensor.get("name", "") for tensor in model.config[kind])
+        for name in rules:
+            if name not in known:
+                from safe_triton.policyfile.problems import dotted, nearest
+
+                place = dotted(("limits", f"{kind}s", name))
+                source = next((text for key, text in policy.sources.items() if key.startswith(f"{place}.")), "")
+                raise PolicyError(
+                    f"policy.unknown_tensor: {source}: {dotted(('models', model.name))}.{place}: no such {kind} in its "
+                    f"config.pbtxt{nearest(name, known)}",
+                    reason="policy.unknown_tensor",
+                )
 
 
 def string_parameters(config: Mapping[str, Any]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import math
 import os
 import weakref
@@ -15,6 +14,7 @@ from safe_triton.server.command import ModelControl, build_command, build_variab
 from safe_triton.server.http import TritonHttp
 from safe_triton.server.installation import locate
 from safe_triton.server.log import ServerLog
+from safe_triton.server.log_lines import own_line
 from safe_triton.server.log_pipe import LogPipe
 from safe_triton.server.ports import ADDRESS, ReservedPorts, reachable
 from safe_triton.server.process import ServerProcess
@@ -110,7 +110,8 @@ class TritonServer:
         on_log: Callable[[bytes], None] | None = None,
     ) -> None:
         several = [repository] if isinstance(repository, (str, os.PathLike)) else repository
-        self._repositories = tuple(Path(path).expanduser().resolve() for path in several)
+        paths = [Path(path).expanduser().absolute() for path in several]
+        self._repositories = tuple(paths if view else (path.resolve() for path in paths))  # a view follows a new link
         if not self._repositories:
             raise ValueError("no model repository given")
         self._load = None if load is None else tuple(load)
@@ -290,7 +291,7 @@ class TritonServer:
         """
         if self._process is not None:
             raise ServerStartError("the server was started already", reason="server.running")
-        check_repositories(self._repositories, self._load)
+        check_repositories((path.resolve() for path in self._repositories), self._load)
         self._owner_pid = os.getpid()
         _running.add(self)
         try:
@@ -354,7 +355,7 @@ class TritonServer:
     def write_log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
         """Add a line of this program to the server's log."""
         if self._pipe is not None:
-            self._pipe.add(json.dumps({"level": level, "message": message, **fields}).encode())
+            self._pipe.add(own_line(level, message, fields))
 
     def listen(self, listener: Callable[[bytes], None]) -> None:
         """Have one more function told about each piece of the log, from the thread that copies it; as ``on_log``."""
@@ -373,7 +374,8 @@ class TritonServer:
 
     def _start_once(self) -> None:
         installation = self.installation
-        self._workspace = workspace = Workspace(installation)
+        self._workspace = workspace = Workspace()
+        workspace.make(installation)
         self._log = log = ServerLog(workspace.log)
         variables = self._variables(workspace)
         check_stub(workspace.stub, variables)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,14 @@ from safe_triton.server import shim
 from safe_triton.server.planted import files_to_read
 from safe_triton.server.served import ServedModel, read_models, with_backend
 
-Files = frozenset[tuple[str, int, int]]
-"""Path, date in nanoseconds and size in bytes of every file of a model."""
+Files = frozenset[tuple[str | int, ...]]
+"""Path, dates in nanoseconds, number and size of every file and link of a model; of a link also those of its target."""
+
+LATER_NS = 1_000_000_000
+"""How much later a date is than the one before it where the clock has been set back meanwhile."""
+
+HELD = 'name: "the update of this model failed; its processes of before serve on"\n'
+"""In the place of a configuration: Triton's poll refuses a name that is not the folder's, and leaves it alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,7 @@ class RepositoryView:
 
     Args:
         root: private folder that may be created; the view is ``root/models``.
-        repositories: the model repositories, absolute.
+        repositories: the model repositories, absolute; one that is a link leads where it did at the last look.
         protect: models that run under ``safe_triton.protect``; True: all.
         auto_complete: models whose own code may complete their configuration.
         backends: tritonserver's folder of backends, of which some may be written in Python: a model of theirs is shown
@@ -71,6 +78,8 @@ class RepositoryView:
         self._auto_complete = frozenset(auto_complete)
         self._lock = threading.Lock()
         self._withdrawn: dict[str, str] = {}
+        self._held: dict[str, bytes] = {}  # configurations of models that Triton is kept from loading
+        self._latest_ns = time.time_ns()
         self._files: dict[str, Files] = {}
         for folder in (root, self.path, self._building):
             folder.mkdir(exist_ok=True)
@@ -119,8 +128,7 @@ class RepositoryView:
             ValueError: Triton's Python backend does not run it.
         """
         with self._lock:
-            for entry in self._entries(name):
-                os.utime(entry)
+            self._date(self._entries(name))
 
     def withdraw(self, name: str, message: str) -> None:
         """Put a stand-in in a model's place that answers every request with UNAVAILABLE and the message.
@@ -132,10 +140,27 @@ class RepositoryView:
         with self._lock:
             for entry in self._entries(name):
                 self._write(entry, shim.stand_in_text(message))
+            self._release(name)
             self._withdrawn[name] = message
 
+    def hold(self, name: str) -> None:
+        """Keep Triton from trying to load a model whose load failed; its processes of before serve on.
+
+        Until the next :meth:`restore` or :meth:`withdraw`, or a :meth:`refresh` that finds it changed. At each poll,
+        Triton writes one line about it to its log.
+
+        Raises:
+            KeyError: there is no such model.
+            ValueError: Triton's Python backend does not run it.
+        """
+        with self._lock:
+            if name not in self._held and self._entries(name):
+                config = self.path / name / "config.pbtxt"
+                self._held[name] = config.read_bytes() if config.exists() else b""
+                self._write(config, HELD)
+
     def restore(self, name: str) -> None:
-        """Serve a model again that was withdrawn.
+        """Serve a model again that was withdrawn, or have one loaded again that was held.
 
         Raises:
             KeyError: there is no such model.
@@ -145,6 +170,7 @@ class RepositoryView:
             model = self._models[name]
             for entry in self._entries(name):
                 self._write(entry, self._entry_text(model, entry.parent.name))
+            self._release(name)
             self._withdrawn.pop(name, None)
 
     def look(self) -> tuple[ServedModel, ...]:
@@ -153,7 +179,7 @@ class RepositoryView:
         Raises:
             ServerStartError: see :func:`safe_triton.server.served.read_models`.
         """
-        models = read_models(self._repositories)
+        models = read_models([path.resolve() for path in self._repositories])
         return models if self._backends is None else tuple(with_backend(model, self._backends) for model in models)
 
     def refresh(self, models: Sequence[ServedModel] | None = None) -> Changes:
@@ -173,11 +199,7 @@ class RepositoryView:
         with self._lock:
             removed = tuple(sorted(self._models.keys() - found.keys()))
             added = tuple(sorted(found.keys() - self._models.keys()))
-            changed = tuple(
-                name
-                for name in sorted(found.keys() & self._models.keys())
-                if self._is_changed(self._models[name], found[name])
-            )
+            changed = self._changed(found)
             made = self._made([found[name] for name in (*added, *changed)])
             for name in removed:
                 self._hide(name)
@@ -185,6 +207,7 @@ class RepositoryView:
                 self._show(model, files)
             for name in (*removed, *changed):
                 self._withdrawn.pop(name, None)
+                self._held.pop(name, None)
             self._models = found
         return Changes(added=added, changed=changed, removed=removed)
 
@@ -194,8 +217,18 @@ class RepositoryView:
         model = self._models[name]
         if not model.is_python:
             raise ValueError(f"model {name!r} is not run by Triton's Python backend")
-        shown = [self.entry(model, version) for version in model.versions]
-        return [entry for entry in shown if entry.exists()]
+        return [self.entry(model, version) for version in model.versions]
+
+    def _changed(self, found: Mapping[str, ServedModel]) -> tuple[str, ...]:
+        try:
+            return tuple(
+                name
+                for name in sorted(found.keys() & self._models.keys())
+                if self._is_changed(self._models[name], found[name])
+            )
+        except OSError as error:  # a file that went between two looks: somebody is at work
+            text = f"{error.filename}: {error.strerror}; the repository is being changed at this moment"
+            raise ServerStartError(text, reason="server.repository") from None
 
     def _is_changed(self, old: ServedModel, new: ServedModel) -> bool:
         return old != new or (new.is_python and self._files[new.name] != _files_of(new.folder))
@@ -212,15 +245,15 @@ class RepositoryView:
             for model in models:
                 made.append((model, _files_of(model.folder)))
                 folder = self._building / model.name
+                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
                 folder.mkdir()
                 if model.is_python:
                     self._copy_python(model, folder)
                 else:
                     _link_other(model, folder)
+                self._date(path for path in folder.rglob("*") if not path.is_symlink())
         except OSError as error:
-            for model in models:
-                shutil.rmtree(self._building / model.name, ignore_errors=True)
-            text = f"{error.filename or model.folder} cannot be shown to the server: {error.strerror}"
+            text = f"{error.filename or 'a model'} cannot be shown to the server: {error.strerror}"
             raise ServerStartError(text, reason="server.repository") from None
         return made
 
@@ -243,9 +276,9 @@ class RepositoryView:
             (folder / version).mkdir()
             # A file of this name: Python keeps no compiled copy there, which would be news for the server's poll.
             (folder / version / "__pycache__").touch()
-            if model.file(version).is_file():
-                text = self._entry_text(model, version)
-                (folder / version / model.entry).write_text(text, encoding="utf-8")
+            # Also where the model's own file is missing, as in a version that is only half copied: that load fails. A
+            # stub without an entry file crashes, and releases to 25.07 wait for it for ever, whole server included.
+            (folder / version / model.entry).write_text(self._entry_text(model, version), encoding="utf-8")
 
     def _entry_text(self, model: ServedModel, version: str) -> str:
         return shim.entry_text(
@@ -266,7 +299,26 @@ class RepositoryView:
     def _write(self, entry: Path, text: str) -> None:
         made = self._building / entry.name
         made.write_text(text, encoding="utf-8")
+        self._date([made])
         made.replace(entry)
+
+    def _release(self, name: str) -> None:
+        """Show the configuration of a model that was held; last of all, since Triton loads it from then on."""
+        config, data = self.path / name / "config.pbtxt", self._held.pop(name, None)
+        if data:
+            self._write(config, data.decode("utf-8"))
+        elif data is not None:
+            config.unlink()
+
+    def _date(self, paths: Iterable[Path]) -> None:
+        """Give files a date that is later than every one before: Triton takes no other for a change.
+
+        The clock alone would not do. Where it is set back, by a time server after a start or on a machine that was
+        asleep, no model would be loaded again until it has caught up.
+        """
+        self._latest_ns = max(time.time_ns(), self._latest_ns + LATER_NS)
+        for path in paths:
+            os.utime(path, ns=(self._latest_ns, self._latest_ns))
 
 
 def _link_other(model: ServedModel, folder: Path) -> None:
@@ -283,14 +335,25 @@ def _link_other(model: ServedModel, folder: Path) -> None:
 
 
 def _files_of(folder: Path) -> Files:
-    """Path, date and size of every file beneath a folder, compiled Python apart."""
-    found = set()
+    """What tells whether a file beneath a folder was replaced, compiled Python apart.
+
+    The kernel's own date is in it: a copy may have the size and the date of what it replaces. Links are not followed,
+    but what they lead to counts, such as a version's folder elsewhere.
+    """
+    found: set[tuple[str | int, ...]] = set()
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__"]
-        for path in (os.path.join(place, name) for name in files):
-            status = os.lstat(path)
-            found.add((path, status.st_mtime_ns, status.st_size))
+        for path in (os.path.join(place, name) for name in (*files, *folders)):
+            is_link = os.path.islink(path)
+            if is_link or not os.path.isdir(path):
+                found.add((path, *_dates(os.lstat(path))))
+            if is_link and os.path.exists(path):
+                found.add((path, os.readlink(path), *_dates(os.stat(path))))
     return frozenset(found)
+
+
+def _dates(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
 
 
 def incomplete_text(names: Sequence[str]) -> str:

@@ -6,11 +6,12 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safe_triton._declared import STUB_NAME
 from safe_triton.errors import ServerStartError
+from safe_triton.server.kept import TemporaryFolder
 from safe_triton.server.scratch import ScratchFolders
 
 if TYPE_CHECKING:
@@ -28,42 +29,47 @@ _UNQUOTED = re.compile(r"[\s$`&;|<>()'\"\\*?\[\]{}~#!]")
 class Workspace:
     """One server's files, below a folder that only this user can enter; :meth:`remove` takes all of them away.
 
-    Raises:
-        ServerStartError: reason ``server.workspace``: the temporary folder cannot be used.
+    Its paths are known before any of them is there: whatever interrupts :meth:`make`, what it made can be removed.
     """
 
-    def __init__(self, installation: TritonInstallation) -> None:
+    def __init__(self) -> None:
         # Every client may ask for the id: it says nothing about the names of the regions, nor which process this is.
         self.server_id = f"safe-triton-{secrets.token_hex(8)}"
         self.region_prefix = f"safe_triton-{os.getpid()}-{secrets.token_hex(4)}-"
-        temporary = Path(tempfile.gettempdir())
-        if _UNQUOTED.search(str(temporary)):
+        self._folder = TemporaryFolder()
+        self.root = self._folder.path
+        self.log = self.root / "server.log"
+        self.directory = self.root / "cwd"
+        self.temporary = self.root / "tmp"
+        self.backends = self.root / "backends"
+        self.beats = self.root / "beats"
+        self.stub = self.backends / "python" / STUB_NAME
+        self.scratch = ScratchFolders(self.root / "scratch")
+
+    def make(self, installation: TritonInstallation) -> None:
+        """Make the folder and what the server needs in it.
+
+        Raises:
+            ServerStartError: reason ``server.workspace``: the temporary folder cannot be used.
+        """
+        temporary = str(self.root.parent)
+        if _UNQUOTED.search(temporary):
             raise ServerStartError(
-                f"the temporary folder {str(temporary)!r} has a character that tritonserver passes to a shell; set "
+                f"the temporary folder {temporary!r} has a character that tritonserver passes to a shell; set "
                 "TMPDIR to a folder without blanks and shell characters",
                 reason="server.workspace",
             )
-        self.root = Path(tempfile.mkdtemp(prefix="safe-triton-"))  # 0700
-        self.scratch = ScratchFolders(self.root / "scratch")
-        try:
-            self.log = self.root / "server.log"
-            self.directory = self.root / "cwd"
-            self.temporary = self.root / "tmp"
-            self.backends = self.root / "backends"
-            self.beats = self.root / "beats"
-            for folder in (self.directory, self.temporary, self.backends, self.beats):
-                folder.mkdir()
-            self.stub = _copy_backend(installation, self.backends / "python")
-            _link_backends(installation, self.backends)
-        except BaseException:
-            self.remove()
-            raise
+        self._folder.make()
+        for folder in (self.directory, self.temporary, self.backends, self.beats):
+            folder.mkdir()
+        _copy_backend(installation, self.stub.parent)
+        _link_backends(installation, self.backends)
 
     def remove(self) -> None:
         """Remove the folder and the server's shared-memory regions. May be repeated."""
         self.remove_regions()
         self.scratch.remove()
-        shutil.rmtree(self.root, ignore_errors=True)
+        self._folder.remove()
 
     def remove_regions(self) -> None:
         """Remove the server's shared-memory regions, once its processes are gone."""
@@ -71,20 +77,19 @@ class Workspace:
             region.unlink(missing_ok=True)
 
 
-def _copy_backend(installation: TritonInstallation, target: Path) -> Path:
+def _copy_backend(installation: TritonInstallation, target: Path) -> None:
     """Copy the Python backend. Copies, never links: the server changes the mode of a stub that does not start."""
     target.mkdir()
     for entry in installation.backend_directory.iterdir():
-        if entry.name in {"__pycache__", installation.stub.name}:
+        if entry.name in {"__pycache__", STUB_NAME}:
             continue
         if entry.is_dir():
             shutil.copytree(entry, target / entry.name, symlinks=False)
         else:
             shutil.copyfile(entry, target / entry.name)
-    stub = target / installation.stub.name
+    stub = target / STUB_NAME
     shutil.copyfile(installation.stub, stub)
     stub.chmod(0o755)
-    return stub
 
 
 def _link_backends(installation: TritonInstallation, target: Path) -> None:
@@ -109,6 +114,11 @@ def check_repositories(repositories: Iterable[Path], names: Iterable[str] | None
             raise ServerStartError(
                 f"the model repository {repository} cannot be read: {error.strerror}", reason="server.repository"
             ) from None
+        if (repository / "config.pbtxt").is_file():  # tritonserver would take its versions for models
+            raise ServerStartError(
+                f"{repository} is a model's folder; the model repository is the one above it: {repository.parent}",
+                reason="server.repository",
+            )
         wanted = folders if names is None else [name for name in names if name in folders]
         for text in (str(repository), *wanted):
             if match := _UNQUOTED.search(text):

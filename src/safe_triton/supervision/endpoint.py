@@ -91,16 +91,16 @@ class HealthEndpoint:
 
     def _readiness(self, models: list[str]) -> tuple[int, str, str]:
         snapshot = self._snapshot()
-        states = {row.model: row.state for row in snapshot.models}
+        rows = {row.model: row for row in snapshot.models}
         if not models:
             is_ready = snapshot.is_ready
-        elif unknown := [name for name in models if name not in states]:
+        elif unknown := [name for name in models if name not in rows]:
             return NOT_FOUND, "text/plain", f"no such model: {unknown[0][:100]}\n"
         else:
-            is_ready = snapshot.answers and all(states[name] == "ready" for name in models)  # the gateway asks this
+            is_ready = snapshot.answers and all(rows[name].serves for name in models)  # the gateway asks this
         lines = [f"tritonserver {snapshot.server if snapshot.answers else 'does not answer'}"]
         lines += [] if snapshot.gateway is None else [f"gateway {snapshot.gateway.state}"]
-        lines += [f"{name} {state}" for name, state in states.items() if not models or name in models]
+        lines += [f"{name} {row.described}" for name, row in rows.items() if not models or name in models]
         return (OK if is_ready else UNAVAILABLE), "text/plain", "\n".join(lines) + "\n"
 
 

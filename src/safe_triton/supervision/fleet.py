@@ -20,6 +20,7 @@ from safe_triton.supervision.server_state import (
 from safe_triton.supervision.state import (
     Blamed,
     Failed,
+    Hold,
     Kill,
     ModelHealth,
     Phase,
@@ -53,6 +54,8 @@ class Fleet:
     def __init__(self, hands: Hands, policy: SupervisionPolicy, clock: Callable[[], float]) -> None:
         self.policy = policy
         self.models: dict[str, ModelHealth] = {}
+        self.inside: frozenset[str] = frozenset()
+        """Models without a process of their own, for which none is awaited."""
         self.server = ServerHealth()
         self.restarts: Counter[tuple[str, str]] = Counter()
         """By model and kind of cause."""
@@ -124,10 +127,10 @@ class Fleet:
         loading = [name for name, health in self.models.items() if health.phase is Phase.LOADING and health.current]
         is_up = self.server.phase is Phase.READY
         for name in tuple(self.models):
-            is_held_up = not is_up or any(other != name for other in loading)
+            is_held_up = not is_up or name in self.inside or any(other != name for other in loading)
             self.apply(name, Tick(is_held_up=is_held_up))
 
-    def _act(self, model: str, action: Kill | Reload | Withdraw | Restore | Failed) -> None:
+    def _act(self, model: str, action: Kill | Reload | Withdraw | Hold | Restore | Failed) -> None:
         if isinstance(action, Kill):
             self._hands.report(
                 "model process is ended",
@@ -138,11 +141,14 @@ class Fleet:
             self._hands.reload(model)
         elif isinstance(action, Withdraw):
             self._hands.withdraw(model, action.message)
+        elif isinstance(action, Hold):
+            self._hands.hold(model)
         elif isinstance(action, Restore):
             self._hands.restore(model)
         else:
             self.restarts[model, action.cause.kind] += 1
             self.quarantines[model] += action.is_quarantined
+            more = {"serves": "the processes of before serve on"} if self.models[model].serving else {}
             self._hands.report(
                 "model is quarantined" if action.is_quarantined else "model failed; it is loaded again",
                 {
@@ -150,5 +156,6 @@ class Fleet:
                     "cause": action.cause.kind,
                     "detail": action.cause.text,
                     "retry_s": round(action.retry_s, 1),
+                    **more,
                 },
             )

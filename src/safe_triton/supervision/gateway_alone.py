@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safe_triton.errors import SafeTritonError, ServerStartError
 from safe_triton.server.envoy_binary import locate_envoy
 from safe_triton.server.gateway_files import gateway_of
+from safe_triton.server.kept import TemporaryFolder
 from safe_triton.supervision.gateway import LOOK_S, Gateway
 from safe_triton.supervision.watch import ProcessWatch
 
@@ -43,7 +41,7 @@ class GatewayAlone:
         self._models = tuple(models)
         self._on_log = on_log
         self._watch = ProcessWatch()
-        self._workspace: Path | None = None
+        self._folder: TemporaryFolder | None = None
         self._gateway: Gateway | None = None
         self._pid = 0
         self._is_reload_asked = False
@@ -61,11 +59,12 @@ class GatewayAlone:
                 reason="gateway.upstream",
             )
         installation = locate_envoy()
-        self._workspace = Path(tempfile.mkdtemp(prefix="safe-triton-"))  # 0700
+        self._folder = TemporaryFolder()
         try:
+            self._folder.make()
             self._gateway = Gateway(
                 installation,
-                self._workspace,
+                self._folder.path,
                 upstream=settings.upstreams[0],
                 secret="",
                 ports=(settings.port, settings.metrics_port),
@@ -108,9 +107,9 @@ class GatewayAlone:
         if self._gateway is not None:
             self._gateway.stop()
             self._gateway = None
-        if self._workspace is not None:
-            shutil.rmtree(self._workspace, ignore_errors=True)
-            self._workspace = None
+        if self._folder is not None:
+            self._folder.remove()
+            self._folder = None
 
     def __enter__(self) -> Self:
         return self.start()

@@ -29,8 +29,11 @@ class Hands(Protocol):
     def withdraw(self, model: str, message: str) -> None:
         """Put the stand-in in a model's place."""
 
+    def hold(self, model: str) -> None:
+        """Keep Triton from loading a model; what serves, serves on."""
+
     def restore(self, model: str) -> None:
-        """Put a model back in the stand-in's place."""
+        """Put a model back in the stand-in's place, or let go of it."""
 
     def start_server(self) -> Cause | None:
         """Start tritonserver again; return why it could not be."""
@@ -66,8 +69,12 @@ class ServerHands:
         """Put the stand-in in a model's place."""
         self._change(self._server.view.withdraw, model, message)
 
+    def hold(self, model: str) -> None:
+        """Keep Triton from loading a model; what serves, serves on."""
+        self._change(self._server.view.hold, model)
+
     def restore(self, model: str) -> None:
-        """Put a model back in the stand-in's place."""
+        """Put a model back in the stand-in's place, or let go of it."""
         self._change(self._server.view.restore, model)
 
     def _change(self, call: Callable[..., None], model: str, *arguments: str) -> None:

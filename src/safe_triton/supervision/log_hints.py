@@ -7,9 +7,13 @@ import re
 import threading
 from collections.abc import Callable
 
+from safe_triton.server.log import logged_reason
+
 LOADED = re.compile(rb"successfully loaded '([^'\n]{1,200})'")
 CONFINED = re.compile(rb'^\{"level": "(?:info|warning)", "message": "model process is confined".*$', re.MULTILINE)
+FAILED = re.compile(rb"failed to load '([^'\n]{1,200})' version \d+: ([^\n]+)")
 MOST_MODELS = 10_000
+MOST_REASON_BYTES = 4096
 
 
 class LogHints:
@@ -28,6 +32,7 @@ class LogHints:
         self._lock = threading.Lock()
         self._loaded: set[str] = set()
         self._gaps: dict[str, tuple[str, ...]] = {}
+        self._reasons: dict[str, str] = {}
         self._rest = b""
 
     def feed(self, piece: bytes) -> None:
@@ -36,11 +41,16 @@ class LogHints:
         self._rest = rest[-4096:]
         loaded = {name.decode("utf-8", "replace") for name in LOADED.findall(complete)}
         gaps = dict(filter(None, map(_gaps, CONFINED.findall(complete))))
-        if loaded or gaps:
+        reasons = {
+            name.decode("utf-8", "replace"): logged_reason(reason[:MOST_REASON_BYTES].decode("utf-8", "replace"))
+            for name, reason in FAILED.findall(complete)
+        }
+        if loaded or gaps or reasons:
             with self._lock:
-                if len(self._loaded) + len(self._gaps) < MOST_MODELS:
+                if len(self._loaded) + len(self._gaps) + len(self._reasons) < MOST_MODELS:
                     self._loaded |= loaded
                     self._gaps.update(gaps)
+                    self._reasons.update(reasons)
             self._wake()
 
     def take_loaded(self) -> set[str]:
@@ -48,6 +58,12 @@ class LogHints:
         with self._lock:
             taken, self._loaded = self._loaded, set()
         return taken
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why models did not load when they were last tried, in one line."""
+        with self._lock:
+            return dict(self._reasons)
 
     @property
     def gaps(self) -> dict[str, tuple[str, ...]]:

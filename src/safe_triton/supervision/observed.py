@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from safe_triton.server.stubs import read_times
+from safe_triton.supervision.advice import advised
 from safe_triton.supervision.snapshot import GatewayRow, ModelRow, Snapshot, sums_by_model
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from safe_triton.server import TritonServer
     from safe_triton.server.stubs import Stub
+    from safe_triton.supervision.causes import Cause
     from safe_triton.supervision.fleet import Fleet
     from safe_triton.supervision.log_hints import LogHints
 
@@ -31,7 +34,7 @@ class Observer:
     Args:
         server: that is supervised.
         fleet: the states.
-        hints: with the enforcement gaps.
+        hints: with the enforcement gaps, and why models did not load.
         stubs: the processes, by pid.
     """
 
@@ -42,6 +45,10 @@ class Observer:
         self._stubs = stubs
         self.gateway: Callable[[], GatewayRow | None] = lambda: None
         """How Envoy is; set when there is one."""
+        self.reloads: Counter[str] = Counter()
+        """How often the policy and the repositories were ``taken`` over anew, and ``refused``."""
+        self.refusal = ""
+        """Why the last time was refused; empty where it was not."""
         self._lock = threading.Lock()
         self._asked_s = float("-inf")
         self._answers = False
@@ -68,6 +75,7 @@ class Observer:
         self._cpu = {pid: row for pid, row in self._cpu.items() if pid in used}
         fleet = self._fleet
         instances = {stub.instance: stub.model for stub in tuple(self._stubs.values())}
+        reasons = self._hints.reasons
         rows = []
         for name, health in sorted(dict(fleet.models).items()):
             pids = tuple(pid for pid in health.processes if pid in used)
@@ -75,6 +83,7 @@ class Observer:
                 ModelRow(
                     model=name,
                     state=health.phase.value,
+                    old_serves=health.old_serves,
                     pids=pids,
                     memory_bytes=sum(used[pid][0] for pid in pids),
                     cpu_percent=round(sum(used[pid][1] for pid in pids), 1),
@@ -83,7 +92,7 @@ class Observer:
                     refusals=round(refusals.get(name, 0)) if metrics else None,
                     restarts={cause: n for (model, cause), n in tuple(fleet.restarts.items()) if model == name},
                     quarantines=fleet.quarantines[name],
-                    last_cause="" if health.last_cause is None else health.last_cause.text,
+                    last_cause=_described(health.last_cause, reasons.get(name, "")),
                     retry_s=None if health.due_s is None else round(max(0.0, health.due_s - now_s), 1),
                 )
             )
@@ -94,6 +103,8 @@ class Observer:
             server_restarts=dict(fleet.server_restarts),
             enforcement_gaps={instances[name]: gaps for name, gaps in self._hints.gaps.items() if name in instances},
             models=tuple(rows),
+            reloads=dict(self.reloads),
+            reload_refusal=self.refusal,
             gateway=self.gateway(),
         )
 
@@ -106,6 +117,13 @@ class Observer:
         self._cpu[pid] = (times.cpu_s, now_s)
         percent = 100 * (times.cpu_s - cpu_s) / (now_s - at_s) if now_s > at_s else 0.0
         return times.memory_bytes, percent, times.cpu_s
+
+
+def _described(cause: Cause | None, reason: str) -> str:
+    """A cause for the operator; of a load that failed, Triton's reason says more than how the process ended."""
+    if cause is None:
+        return ""
+    return advised(reason or cause.text) if cause.kind == "load" else cause.text
 
 
 def _metrics(url: str) -> str:

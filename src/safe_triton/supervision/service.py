@@ -31,6 +31,7 @@ from safe_triton.server.policies import effective_policies
 from safe_triton.server.ports import ReservedPorts
 from safe_triton.server.served import ServedModel, read_models, with_backend
 from safe_triton.server.workspace import check_repositories
+from safe_triton.supervision.advice import advised
 from safe_triton.supervision.locks import check_locks
 from safe_triton.supervision.log_hints import LogHints
 from safe_triton.supervision.supervisor import Supervisor
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 ADMIN_FILE = "admin-headers"
 LOG_TIMES = "--log-format=ISO8601"
+OTHER_PORTS = "other ports: [server] in safe-triton.toml, or flags after --: --http-port, --grpc-port, --metrics-port"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ class Service:
         on_progress: Callable[[StartProgress], None] | None = None,
         on_log: Callable[[bytes], None] | None = None,
     ) -> None:
-        self._repositories = tuple(Path(path).expanduser().resolve() for path in repositories)
+        self._repositories = tuple(Path(path).expanduser().absolute() for path in repositories)
         self._policy = policy
         self._protect = protect
         self._has_gateway = gateway
@@ -140,11 +142,12 @@ class Service:
                 ``lock.signature`` and ``lock.signing`` the lock's signature; ``server.flag``; ``policy.…``; and what
                 :func:`safe_triton.server.locate` and :func:`safe_triton.server.served.read_models` raise.
         """
-        check_repositories(self._repositories, None)
+        repositories = tuple(path.resolve() for path in self._repositories)
+        check_repositories(repositories, None)
         self._on_step("checking the repository")
-        warnings = _audit(self._repositories, self._policy)
-        is_locked = check_locks(self._repositories, self._policy.audit.signature)
-        models = read_models(self._repositories)
+        warnings = _audit(repositories, self._policy)
+        is_locked = check_locks(repositories, self._policy.audit.signature)
+        models = read_models(repositories)
         policies = effective_policies(self._policy, models)
         check_enforceable({model.name: policies[model.name].sandbox for model in models if model.is_python}, probe())
         _check_health_port(self._policy.server)
@@ -205,7 +208,7 @@ class Service:
             on_log=self._on_log,
         )
         try:
-            self.server.start()
+            _start(self.server)
             _write_admin_file(self.admin_file, ready.secret)
             self.supervisor = _supervisor(self.server, self._policy)
             if ready.envoy is not None:
@@ -249,7 +252,23 @@ class Service:
         _, server, _ = self.running()
         hints.feed(server.log_text().encode())
         models = {stub.instance: stub.model for stub in server.stubs()}
-        return {models.get(instance, instance): found for instance, found in hints.gaps.items()}
+        return {models[instance]: found for instance, found in hints.gaps.items() if instance in models}
+
+    def checked(self) -> frozenset[str]:
+        """Models whose class, as it runs, checks its requests and answers: the SDK's, or one that it protects."""
+        _, server, _ = self.running()
+        return frozenset(beat.model for beat in server.beats() if beat.watches_itself).union(self.protected)
+
+    def unchecked_limits(self) -> dict[str, tuple[str, ...]]:
+        """What somebody declared about requests and answers of a model whose class nothing checks, by model.
+
+        Does not cover:
+            Models that have not loaded, and classes that write false heartbeats.
+        """
+        ready, server, _ = self.running()
+        bare = sorted({beat.model for beat in server.beats()} - self.checked())
+        found = {name: declared_limits(ready.policies[name].sources) for name in bare if name in ready.policies}
+        return {name: keys for name, keys in found.items() if keys}
 
     def stop(self) -> None:
         """End the server and everything that it started, within seconds. May be repeated."""
@@ -335,6 +354,20 @@ class Service:
         return tuple(name for name, policy in ready.policies.items() if name in python and is_protected(policy))
 
 
+def declared_limits(sources: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the limits that are no defaults and that only the SDK checks; pure.
+
+    Args:
+        sources: of a model's policy. Its hard deadline is left out: the supervisor keeps it for every class.
+    """
+    kept_outside = {"limits.deadline_ms", "limits.hard_deadline_grace_ms"}
+    return tuple(
+        key
+        for key, source in sources.items()
+        if key.startswith("limits.") and source != DEFAULT and key not in kept_outside
+    )
+
+
 def check_enforceable(policies: Mapping[str, SandboxPolicy], capabilities: Capabilities) -> None:
     """Reject what this host cannot enforce, before a server would wait for models that refuse to load.
 
@@ -358,6 +391,18 @@ def check_enforceable(policies: Mapping[str, SandboxPolicy], capabilities: Capab
             for gap in plan(policy.resolve(places), capabilities).gaps:
                 if gap.is_essential:
                     raise ConfinementError(f"model {name!r}: {gap}", reason=gap.reason)
+
+
+def _start(server: TritonServer) -> None:
+    """Start it; where the confinement refused a model something, or a port is taken, say what to write."""
+    try:
+        server.start()
+    except ServerStartError as error:
+        if error.reason == "server.model":
+            raise ServerStartError(advised(error.message), reason=error.reason) from None
+        if error.reason == "server.ports":
+            raise ServerStartError(f"{error.message}; {OTHER_PORTS}", reason=error.reason) from None
+        raise
 
 
 def _gateway_ports(gateway: GatewayPolicy) -> ReservedPorts:
@@ -395,7 +440,8 @@ def _port_taken(settings: ServerPolicy, error: OSError) -> ServerStartError:
 def _audit(repositories: Sequence[Path], policy: OperatorPolicy) -> tuple[Finding, ...]:
     """Check the repositories; errors stop a start, everything else is returned.
 
-    Only the policy accepts findings here: a comment would be the word of the model that is checked.
+    Only the policy accepts findings here: a comment would be the word of the model that is checked. The worst
+    come first.
     """
     from safe_triton.audit.engine import check_paths
     from safe_triton.audit.finding import Level
@@ -408,7 +454,8 @@ def _audit(repositories: Sequence[Path], policy: OperatorPolicy) -> tuple[Findin
         more = f" (and {len(errors) - 1} more errors; safe-triton check shows them)" if errors[1:] else ""
         where = f"{first.path}:{first.line}" if first.line else first.path
         raise ServerStartError(f"{where}: {first.rule}: {first.message}{more}", reason="server.audit")
-    return tuple(finding for finding in report.findings if level_of(finding) < Level.ERROR)
+    rest = (finding for finding in report.findings if level_of(finding) < Level.ERROR)
+    return tuple(sorted(rest, key=level_of, reverse=True))
 
 
 def _write_admin_file(path: Path, secret: str) -> None:

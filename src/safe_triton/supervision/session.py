@@ -61,6 +61,12 @@ def write_session(session: Session) -> Path:
     return path
 
 
+def refresh_session(path: Path) -> None:
+    """Give the file of a session a new date: systems remove what is old from temporary folders."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
 def remove_session(path: Path) -> None:
     """Remove the file of a session, and the folder when it was the last one."""
     path.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ class ModelRow:
     Args:
         model: its name.
         state: one of :data:`STATES`.
+        old_serves: whether the processes of the load before serve on, while a new one is tried and when it fails.
         pids: its processes.
         memory_bytes: resident memory of all of them.
         cpu_percent: of one core, since the last look.
@@ -32,6 +33,7 @@ class ModelRow:
 
     model: str
     state: str
+    old_serves: bool = False
     pids: tuple[int, ...] = ()
     memory_bytes: int = 0
     cpu_percent: float = 0.0
@@ -42,6 +44,16 @@ class ModelRow:
     quarantines: int = 0
     last_cause: str = ""
     retry_s: float | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether its requests are answered."""
+        return self.state == "ready" or self.old_serves
+
+    @property
+    def described(self) -> str:
+        """Its state in words."""
+        return f"{self.state}, served by the processes of before" if self.old_serves else self.state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +88,8 @@ class Snapshot:
         server_restarts: of tritonserver, by kind of cause.
         enforcement_gaps: what is not enforced, by model and mechanism.
         models: in the order of their names.
+        reloads: how often the policy and the repositories were ``taken`` over anew, and ``refused``.
+        reload_refusal: why the last time was refused, for the operator; empty where it was not.
         gateway: Envoy in front of it, or None.
     """
 
@@ -85,6 +99,8 @@ class Snapshot:
     server_restarts: Mapping[str, int]
     enforcement_gaps: Mapping[str, tuple[str, ...]]
     models: tuple[ModelRow, ...]
+    reloads: Mapping[str, int] = field(default_factory=dict)
+    reload_refusal: str = ""
     gateway: GatewayRow | None = None
 
     @property
@@ -92,7 +108,7 @@ class Snapshot:
         """Whether every model serves, through the gateway where there is one."""
         is_reached = self.gateway is None or self.gateway.state == "ready"
         is_up = self.answers and self.server == "ready" and is_reached
-        return is_up and all(row.state == "ready" for row in self.models)
+        return is_up and all(row.serves for row in self.models)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the same as plain data."""
@@ -135,6 +151,12 @@ def prometheus_text(snapshot: Snapshot) -> str:
             "Times that a model was quarantined",
             [({"model": row.model}, row.quarantines) for row in rows],
         ),
+        (
+            "model_serves",
+            "gauge",
+            "Whether requests to a model are answered, by the processes of before where a new load is tried or failed",
+            [({"model": row.model}, row.serves) for row in rows],
+        ),
         ("model_processes", "gauge", "Processes of a model", [({"model": row.model}, len(row.pids)) for row in rows]),
         (
             "model_memory_bytes",
@@ -159,6 +181,18 @@ def prometheus_text(snapshot: Snapshot) -> str:
             "gauge",
             "What is not enforced on a model's processes",
             [({"model": model}, len(gaps)) for model, gaps in sorted(snapshot.enforcement_gaps.items())],
+        ),
+        (
+            "reloads_total",
+            "counter",
+            "Reloads of the policy and the repositories, by whether they were taken over",
+            [({"result": word}, snapshot.reloads.get(word, 0)) for word in ("taken", "refused")],
+        ),
+        (
+            "reload_refused",
+            "gauge",
+            "Whether the last reload was refused, so that something older than the files holds",
+            [({}, bool(snapshot.reload_refusal))],
         ),
         ("gateway_up", "gauge", "Whether Envoy serves", [({}, row.state == "ready") for row in gateways]),
         (

@@ -89,6 +89,11 @@ class Changed:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The operator wants it loaded again, as it is."""
+
+
+@dataclass(frozen=True)
 class ServerStarts:
     """tritonserver starts again, and loads what is in the view."""
 
@@ -103,7 +108,7 @@ class Tick:
     is_held_up: bool = False
 
 
-Event: TypeAlias = "Started | Loaded | LoadFailed | Died | Hung | Blamed | Changed | ServerStarts | Tick"
+Event: TypeAlias = "Started | Loaded | LoadFailed | Died | Hung | Blamed | Changed | Asked | ServerStarts | Tick"
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,13 @@ class Withdraw:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """Keep Triton from loading the model; its processes of before serve on."""
+
+
+@dataclass(frozen=True)
 class Restore:
-    """Put the model back in the stand-in's place; Triton loads it."""
+    """Put the model back in the stand-in's place, or let go of it; Triton loads it."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ class Failed:
     retry_s: float
 
 
-Action: TypeAlias = "Kill | Reload | Withdraw | Restore | Failed"
+Action: TypeAlias = "Kill | Reload | Withdraw | Hold | Restore | Failed"
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,9 @@ class ModelHealth:
         failures: when it failed, within the window.
         due_s: when to try again; None unless it waits or is quarantined.
         is_withdrawn: whether the stand-in is in its place.
+        is_held: whether Triton is kept from loading it.
+        serving: the processes of its last good load, as long as all of them run: they serve on while a new load is
+            tried, and when it fails.
         last_cause: of its last failure.
     """
 
@@ -169,7 +182,14 @@ class ModelHealth:
     failures: tuple[float, ...] = ()
     due_s: float | None = None
     is_withdrawn: bool = False
+    is_held: bool = False
+    serving: frozenset[int] = frozenset()
     last_cause: Cause | None = None
+
+    @property
+    def old_serves(self) -> bool:
+        """Whether the processes of the load before answer its requests, since the last one is not ready."""
+        return self.phase is not Phase.READY and bool(self.serving)
 
 
 Step = tuple[ModelHealth, tuple[Action, ...]]
@@ -186,16 +206,20 @@ def step(health: ModelHealth, event: Event, now_s: float, policy: SupervisionPol
     if isinstance(event, Tick):
         return _ticked(health, event, now_s, policy)
     if isinstance(event, Blamed):
-        return (health, ()) if health.phase is Phase.QUARANTINED else _quarantined(health, event.cause, now_s, policy)
+        if health.phase is Phase.QUARANTINED:
+            return health, ()
+        return _quarantined(replace(health, serving=frozenset()), event.cause, now_s, policy)
     if isinstance(event, LoadFailed):
         is_without = health.phase is Phase.LOADING or (health.phase is Phase.READY and not health.processes)
         return _failed(health, event.cause, now_s, policy) if is_without else (health, ())
     if isinstance(event, Loaded):
         is_expected = health.phase in {Phase.LOADING, Phase.WAITING} and not health.is_withdrawn
-        return (replace(health, phase=Phase.READY, since_s=now_s, due_s=None) if is_expected else health), ()
-    if isinstance(event, Changed):
-        return _loading(replace(health, failures=()), now_s), ()
-    return _server_starts(health, now_s), ()
+        loaded = replace(health, phase=Phase.READY, since_s=now_s, due_s=None, serving=health.current)
+        return (loaded if is_expected else health), ()
+    if isinstance(event, (Changed, Asked)):
+        fresh = replace(health, failures=())
+        return _try_again(fresh, now_s) if isinstance(event, Asked) else (_loading(fresh, now_s), ())
+    return _server_starts(health, now_s)
 
 
 def next_due_s(health: ModelHealth, policy: SupervisionPolicy) -> float | None:
@@ -231,13 +255,17 @@ def _died(health: ModelHealth, event: Died, now_s: float, policy: SupervisionPol
         and not is_replaced
         and instance != health.name
     )
+    is_missed = event.pid in (health.current if health.phase is Phase.READY else health.serving)
     left = replace(
         health,
         processes={pid: name for pid, name in health.processes.items() if pid != event.pid},
         current=health.current - {event.pid},
         doomed={pid: why for pid, why in health.doomed.items() if pid != event.pid},
+        serving=frozenset() if is_missed else health.serving,
     )
-    return _failed(left, cause, now_s, policy) if counts else (left, ())
+    if counts:
+        return _failed(left, cause, now_s, policy)
+    return _let_go(left) if left.is_held and not left.serving else (left, ())
 
 
 def _hung(health: ModelHealth, event: Hung) -> Step:
@@ -257,13 +285,18 @@ def _failed(health: ModelHealth, cause: Cause, now_s: float, policy: Supervision
 
 
 def _quarantined(health: ModelHealth, cause: Cause, now_s: float, policy: SupervisionPolicy) -> Step:
-    message = f"model {health.name!r} is quarantined: it failed too often; it is tried again by itself"
-    return _pause(health, Phase.QUARANTINED, cause, now_s, policy.quarantine_s, message)
+    return _pause(health, Phase.QUARANTINED, cause, now_s, policy.quarantine_s, _quarantine_text(health))
+
+
+def _quarantine_text(health: ModelHealth) -> str:
+    return f"model {health.name!r} is quarantined: it failed too often; it is tried again by itself"
 
 
 def _pause(health: ModelHealth, phase: Phase, cause: Cause, now_s: float, wait_s: float, message: str) -> Step:
     is_quarantined = phase is Phase.QUARANTINED
-    withdraws = not health.is_withdrawn and (is_quarantined or wait_s >= WITHDRAWN_FROM_S)
+    is_away = is_quarantined or wait_s >= WITHDRAWN_FROM_S
+    holds = is_away and bool(health.serving) and not health.is_held
+    withdraws = is_away and not health.serving and not health.is_withdrawn
     paused = replace(
         health,
         phase=phase,
@@ -271,10 +304,18 @@ def _pause(health: ModelHealth, phase: Phase, cause: Cause, now_s: float, wait_s
         due_s=now_s + wait_s,
         current=frozenset(),
         is_withdrawn=health.is_withdrawn or withdraws,
+        is_held=(health.is_held or holds) and not withdraws,
         last_cause=cause,
     )
     failed = Failed(cause, is_quarantined, wait_s)
-    return paused, ((failed, Withdraw(message)) if withdraws else (failed,))
+    return paused, (failed, *([Withdraw(message)] if withdraws else [Hold()] if holds else []))
+
+
+def _let_go(health: ModelHealth) -> Step:
+    """What served on while the model was held is gone: tell its clients."""
+    is_quarantined = health.phase is Phase.QUARANTINED
+    text = _quarantine_text(health) if is_quarantined else f"model {health.name!r} has failed and is loaded again"
+    return replace(health, is_held=False, is_withdrawn=True), (Withdraw(text),)
 
 
 def _ticked(health: ModelHealth, event: Tick, now_s: float, policy: SupervisionPolicy) -> Step:
@@ -285,7 +326,8 @@ def _ticked(health: ModelHealth, event: Tick, now_s: float, policy: SupervisionP
         # One more failure within the window, and it is quarantined again.
         return _try_again(replace(health, failures=(now_s,) * policy.max_failures), now_s)
     if health.phase is Phase.WAITING:
-        if health.current and not health.is_withdrawn:  # Triton tries a load that failed again by itself
+        is_away = health.is_withdrawn or health.is_held
+        if health.current and not is_away:  # Triton tries a load that failed again by itself
             return replace(health, phase=Phase.LOADING, since_s=now_s, due_s=None), ()
         return _try_again(health, now_s)
     if not health.current:
@@ -298,13 +340,24 @@ def _ticked(health: ModelHealth, event: Tick, now_s: float, policy: SupervisionP
 
 
 def _try_again(health: ModelHealth, now_s: float) -> Step:
-    return _loading(health, now_s), ((Restore() if health.is_withdrawn else Reload()),)
+    is_away = health.is_withdrawn or health.is_held
+    return _loading(health, now_s), ((Restore() if is_away else Reload()),)
 
 
 def _loading(health: ModelHealth, now_s: float) -> ModelHealth:
-    return replace(health, phase=Phase.LOADING, since_s=now_s, due_s=None, current=frozenset(), is_withdrawn=False)
+    return replace(
+        health,
+        phase=Phase.LOADING,
+        since_s=now_s,
+        due_s=None,
+        current=frozenset(),
+        is_withdrawn=False,
+        is_held=False,
+    )
 
 
-def _server_starts(health: ModelHealth, now_s: float) -> ModelHealth:
-    gone = replace(health, processes={}, current=frozenset(), doomed={})
-    return gone if health.is_withdrawn else _loading(gone, now_s)
+def _server_starts(health: ModelHealth, now_s: float) -> Step:
+    gone = replace(health, processes={}, current=frozenset(), doomed={}, serving=frozenset())
+    if gone.is_held:
+        return _let_go(gone)
+    return (gone if health.is_withdrawn else _loading(gone, now_s)), ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import time
@@ -21,9 +22,10 @@ from safe_triton.supervision.log_hints import LogHints
 from safe_triton.supervision.notify import notify, watchdog_interval_s
 from safe_triton.supervision.observed import Observer
 from safe_triton.supervision.regions import DeadRegions
+from safe_triton.supervision.reloads import changed_policies, needs_start
 from safe_triton.supervision.server_state import Answers, ServerDied, Stuck, TooLarge
-from safe_triton.supervision.session import Session, remove_session, write_session
-from safe_triton.supervision.state import Changed, Died, Hung, Loaded, LoadFailed, Phase, Started
+from safe_triton.supervision.session import Session, refresh_session, remove_session, write_session
+from safe_triton.supervision.state import Asked, Changed, Died, Hung, Loaded, LoadFailed, Phase, Started
 from safe_triton.supervision.uncollected import Uncollected
 from safe_triton.supervision.watch import ProcessWatch
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from safe_triton.server import TritonServer
     from safe_triton.server.gateway_files import GatewayPlan
     from safe_triton.server.stubs import Stub
+    from safe_triton.server.view import Changes
     from safe_triton.supervision.gateway import Gateway
     from safe_triton.supervision.snapshot import Snapshot
 
@@ -58,6 +61,15 @@ SETTLED_S = 3.0
 
 INSIDE_FACTOR = 3
 """Memory of a model that lives in tritonserver itself, by the size of its files: weights, packed weights, buffers."""
+
+STARTS_S = 1.5
+"""How long a process that was found may still be about to read its entry file."""
+
+RELOAD_WAIT_S = 5.0
+"""How long a reload waits at most for processes that start, of loads that Triton is about to begin too."""
+
+SESSION_S = 3600.0
+"""Between two new dates of the session's file."""
 
 STUCK_S = 15.0
 """Time of one round after which the supervision counts as stuck."""
@@ -85,6 +97,7 @@ class Supervisor:
         self._hints = LogHints(self._watch.wake)
         self._hands = ServerHands(server, self._watch)
         self._fleet = Fleet(self._hands, policy.supervision, time.monotonic)
+        self._fleet.add(server.view.models)  # before anybody can ask: without models, all of them would serve
         self._hangs = HangWatch(self._hard_deadline_s)
         self._deadlines: dict[str, float | None] = {}
         self._python: set[str] = set()
@@ -96,9 +109,11 @@ class Supervisor:
         self._server_pid = 0
         self._unconfirmed: set[str] = set()  # models of a server that has just started: its index tells the truth
         self._oom = OomCounter()
-        self._last_scan_s = self._next_look_s = self._next_watchdog_s = 0.0
+        self._last_scan_s = self._next_look_s = self._next_watchdog_s = self._next_refresh_s = 0.0
         self._last_round_s = time.monotonic()
         self._reloads = False
+        self._reload_by_s = math.inf
+        self._last_start_s = -math.inf  # of a model's process
         self._gateway: Gateway | None = None
         self._gateway_pid = 0
         self._observer = Observer(server, self._fleet, self._hints, self._stubs)
@@ -165,6 +180,9 @@ class Supervisor:
             notify(f"READY=1\nSTATUS={len(self._fleet.models)} models")
             while not stop.is_set():
                 self._round_safely()
+                if session is not None and self._last_round_s >= self._next_refresh_s:
+                    refresh_session(session)
+                    self._next_refresh_s = self._last_round_s + SESSION_S
                 if interval_s is not None and self._last_round_s >= self._next_watchdog_s:
                     notify("WATCHDOG=1")
                     self._next_watchdog_s = self._last_round_s + interval_s
@@ -179,7 +197,6 @@ class Supervisor:
     # -- one round -----------------------------------------------------------------------------------------------
 
     def _take_over(self) -> None:
-        self._fleet.add(self._server.view.models)
         self._unconfirmed = set(self._server.view.models)
         self._read_limits()
         self._watch_server()
@@ -199,8 +216,10 @@ class Supervisor:
         self._ended += self._watch.wait(0.0 if self._ended else self._timeout_s())
         now_s = self._last_round_s = time.monotonic()
         if self._reloads:
-            self._reloads = False
-            self._reload_now()
+            self._reload_by_s = min(self._reload_by_s, now_s + RELOAD_WAIT_S)
+            if now_s >= self._reload_by_s or not self._is_starting(now_s):
+                self._reloads, self._reload_by_s = False, math.inf
+                self._reload_now()
         if self._gateway is not None:
             self._look_at_gateway(self._gateway, now_s)
         if self._server_pid in self._ended:
@@ -277,8 +296,21 @@ class Supervisor:
             times = read_times(stub.pid)
             if times is not None and times.started_ticks == stub.started_ticks:  # no later process with its number
                 self._stubs[stub.pid] = stub
+                self._last_start_s = time.monotonic()
                 self._fleet.apply(stub.model, Started(stub.pid, stub.instance))
         self._last_scan_s = time.monotonic()
+
+    def _is_starting(self, now_s: float) -> bool:
+        """Whether a process starts or is about to: with its entry file moved away meanwhile, it would crash.
+
+        Releases to 25.07 wait for such a process for ever, which ends the whole server; so a reload waits for it.
+        """
+        awaited = (self._fleet.models[name] for name in self._python & self._fleet.models.keys())
+        is_awaited = any(
+            health.phase is Phase.LOADING and not health.current and now_s - health.since_s < RELOAD_WAIT_S
+            for health in awaited
+        )
+        return is_awaited or now_s - self._last_start_s < STARTS_S
 
     def _next_scan_s(self) -> float:
         loading = [health for health in self._fleet.models.values() if health.phase is Phase.LOADING]
@@ -346,23 +378,38 @@ class Supervisor:
             policy.check_models(names)
             planned = None if self._gateway is None else self._gateway.plan(policy, names)
             changes = self._server.refresh(policy)
-        except SafeTritonError as error:
-            self._hands.report("not reloaded; everything stays as it was", {"detail": error.message})
+        except (SafeTritonError, OSError) as error:
+            text = error.message if isinstance(error, SafeTritonError) else f"{error.filename}: {error.strerror}"
+            self._observer.reloads["refused"] += 1
+            self._observer.refusal = text
+            self._hands.report("not reloaded; everything stays as it was", {"detail": text})
         else:
-            self._policy = policy
-            self._fleet.policy = policy.supervision
-            self._fleet.remove(changes.removed)
-            self._fleet.add(changes.added)
-            for name in changes.changed:
-                self._fleet.apply(name, Changed())
-            self._unconfirmed |= set(changes.added)
-            self._read_limits()
-            self._hands.report(
-                "reloaded", {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
-            )
+            self._observer.reloads["taken"] += 1
+            self._observer.refusal = ""
+            self._take_over_changes(policy, changes)
             if self._gateway is not None and planned is not None:
                 self._apply_to_gateway(self._gateway, planned)
-        notify("READY=1")
+        finally:
+            notify("READY=1")
+
+    def _take_over_changes(self, policy: OperatorPolicy, changes: Changes) -> None:
+        """Follow the view; load again what something else holds for now, and at once what waits or is quarantined."""
+        old, self._policy = self._policy, policy
+        self._fleet.policy = policy.supervision
+        self._fleet.remove(changes.removed)
+        kept = [name for name in self._fleet.models if name not in changes.changed]
+        self._fleet.add(changes.added)
+        for name in changes.changed:
+            self._fleet.apply(name, Changed())
+        self._read_limits()
+        self._unconfirmed |= {*changes.added, *(set(changes.changed) - self._python)}
+        others = changed_policies(old, policy, self._python.intersection(kept))
+        for name in kept:
+            if name in others or self._fleet.models[name].phase in {Phase.WAITING, Phase.QUARANTINED}:
+                self._fleet.apply(name, Asked())
+        fields = {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
+        more = {"other_policy": sorted(others), "needs_a_start": needs_start(old, policy, kept)}
+        self._hands.report("reloaded", {**fields, **{name: value for name, value in more.items() if value}})
 
     def _apply_to_gateway(self, gateway: Gateway, planned: GatewayPlan) -> None:
         try:
@@ -375,6 +422,7 @@ class Supervisor:
 
         policies = effective_policies(self._policy, self._server.view.served)
         self._python = {model.name for model in self._server.view.served if model.is_python}
+        self._fleet.inside = frozenset(self._server.view.models) - self._python
         self._deadlines = {name: hard_deadline_s(policy.limits) for name, policy in policies.items()}
         inside = sum(model.size_bytes for model in self._server.view.served if not model.is_python)
         self._allowed_bytes = self._policy.server.max_memory_bytes + INSIDE_FACTOR * inside

@@ -81,8 +81,9 @@ BEFORE = "before the attempts"
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A repository with the model."""
+def repository(triton_server: Any, tmp_path: Path) -> Path:
+    """A repository with the model; asking for the pool skips where there is no server."""
+    assert triton_server
     version = tmp_path / "models" / "vandal" / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(MODEL)

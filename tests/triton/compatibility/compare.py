@@ -266,7 +266,11 @@ def servers(repository: Path, completing: Collection[str]) -> Iterator[Iterator[
 
 
 def run(repository: Path, completing: Collection[str] = ()) -> dict[str, dict[str, Answers]]:
-    """Return what each model answered in each way; some may complete their own configuration."""
+    """Return what each model answered in each way; some may complete their own configuration.
+
+    Raises:
+        RuntimeError: a server ended by requests of which none may end it, with its status and its log's end.
+    """
     found: dict[str, dict[str, Answers]] = {}
     with servers(repository, completing) as each:
         for way, server in each:
@@ -275,6 +279,8 @@ def run(repository: Path, completing: Collection[str] = ()) -> dict[str, dict[st
                 answers = pool.map(functools.partial(ask_all, server.grpc_url, bare=way == "bare"), folders)
                 for folder, answer in zip(folders, answers, strict=True):
                     found.setdefault(folder.name, {})[way] = answer
+            if not server.is_alive():
+                raise RuntimeError(f"{way}: tritonserver ended, {server.exit_status()}\n{server.log_text()[-4000:]}")
     return found
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import typer
@@ -107,6 +108,31 @@ def test_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as caught:
         main()
     assert (caught.value.code, capsys.readouterr().out.strip()) == (0, safe_triton.__version__)
+
+
+def test_ctrl_c_while_the_program_is_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The status that shells know, and no traceback."""
+
+    def interrupt(**_: str) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("safe_triton.cli.app.app", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert (caught.value.code, capsys.readouterr().err) == (130, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
+def test_a_full_disk() -> None:
+    """One line and 2, which is no result of any command."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from safe_triton.cli import main; main()", "rules"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (2, b"safe-triton: standard output: No space left on device\n")
 
 
 def _commands(command: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_triton.cli.serve import expired, gap_lines, unreachable
+from safe_triton.cli.serve import expired, gap_lines, unchecked_lines, unreachable
 from safe_triton.gateway.certificates import make_dev_certificates
 from safe_triton.policyfile import GatewayPolicy, load_policy
 
@@ -58,6 +58,17 @@ def test_what_does_not_hold_is_said_once() -> None:
         "not enforced: threads: root is exempt (models a, b)",
         "not enforced: files: old kernel (models b)",
     ]
+
+
+def test_limits_that_nothing_checks_are_said_once() -> None:
+    """A line for each set of them, with the models that they were written for and the way out."""
+    keys = ("limits.max_batch_size", "limits.inputs.X.finite")
+    lines = unchecked_lines({"b": keys, "a": keys, "c": ("limits.max_strings",)})
+    assert [line.partition(": these")[0] for line in lines] == [
+        "not checked: limits.max_batch_size, limits.inputs.X.finite (models a, b)",
+        "not checked: limits.max_strings (models c)",
+    ]
+    assert all("--protect" in line for line in lines)
 
 
 @pytest.mark.parametrize(("days", "said"), [(1, ""), (3, "the certificate expired on ")])

@@ -64,6 +64,15 @@ class TestTable:
         snapshots.append(replace(SNAPSHOT, models=ROWS[:1], gateway=row))
         assert run()[0] == status
 
+    def test_an_update_that_failed(self, snapshots: list[Snapshot]) -> None:
+        """Who serves meanwhile is said, and for programs the server is ready; so is why the last reload was refused."""
+        row = ModelRow(model="m", state="quarantined", retry_s=9.0, old_serves=True)
+        snapshots.append(replace(SNAPSHOT, models=(row,), reload_refusal="p.toml:3: [x] is unknown"))
+        status, text = run()
+        assert status == 0
+        assert "quarantined, again in 9 s, the old one serves" in text
+        assert "the last reload was refused, what held before holds: p.toml:3: [x] is unknown" in text
+
     def test_of_a_server_with_a_bad_model(self, snapshots: list[Snapshot]) -> None:
         """Each model has its line; the status tells programs that one does not serve."""
         assert snapshots
@@ -129,3 +138,11 @@ class TestMistakes:
             status, text = run("--url", f"http://127.0.0.1:{unused.getsockname()[1]}")
         assert status == 2
         assert "Connection refused" in text
+
+
+def test_names_stay_whole_in_a_pipe(snapshots: list[Snapshot], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no terminal has a width, a long name is on one line, and grep finds it."""
+    monkeypatch.setenv("COLUMNS", "40")
+    snapshots.append(replace(SNAPSHOT, models=(replace(ROWS[0], model="a_name_of_thirty_five_characters_now"),)))
+    (line,) = (line for line in run()[1].splitlines() if "a_name_of_thirty_five_characters_now" in line)
+    assert line.split()[1:3] == ["ready", "41"]

@@ -20,6 +20,7 @@ CORP = "[gateway.jwt.corp]\nissuer = 'https://x'\naudiences = ['triton']\n"
 
 PROBLEMS: tuple[tuple[str, str, str], ...] = (
     (GOOD.replace("verbs", "model = 'x'\nverbs"), "policy.unknown_field", "6: gateway.roles.reader.model: is unknown; did you mean 'models'?"),
+    ("[gateway.roles.r]\nmodls = ['m']\nverbs = ['infer']\n", "policy.unknown_field", "2: gateway.roles.r.modls: is unknown; did you mean 'models'? (and 1 more)"),
     (GOOD + "jwt = { isuer = 'x', subject = 'y' }", "policy.unknown_field", "10: gateway.identities.alice.jwt.isuer: is unknown; did you mean 'issuer'? (and 1 more)"),
     ("[gateway]\nport = 1", "policy.conflict", "1: gateway.certificate: is missing (\"safe-triton certs dev\" makes one); or say why none: plaintext = { reason = \"…\" }"),
     ("[gateway]\ncertificate = '/c'\n" + ROLE + ALICE, "policy.conflict", "1: gateway.private_key: is missing (\"safe-triton certs dev\" makes one); or say why none: plaintext = { reason = \"…\" }"),

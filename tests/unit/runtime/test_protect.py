@@ -213,7 +213,7 @@ class TestSenders:
             fake.infer({"X": X})
             fake.infer({"X": X * 3})
         senders, until_s = model._execution._senders, time.monotonic() + WAIT_S
-        while any((senders.taken, senders.rescheduled, senders._late)):
+        while any((senders.taken, senders.rescheduled, senders.unanswered.senders)):
             assert time.monotonic() < until_s, vars(senders)
             time.sleep(0.01)
             gc.collect()
@@ -247,10 +247,11 @@ class ForgettingLater(Forgetting):
 @pytest.mark.parametrize("model_class", [Forgetting, ForgettingLater])
 def test_a_request_that_a_stream_forgets_is_answered(model_class: type[Forgetting]) -> None:
     """Nobody could answer it any more, or end it; one that is kept somewhere, or its sender, is left alone."""
-    with load_model(protect(model_class), DECOUPLED, timeout_s=0.5) as fake:
+    with load_model(protect(model_class), DECOUPLED, timeout_s=WAIT_S) as fake:
         forgotten = fake.infer({"X": X})
-        kept = fake.infer({"X": X * 2})
         dropped = fake.infer({"X": X * 3})
+    with load_model(protect(model_class), DECOUPLED, timeout_s=0.5) as fake:
+        kept = fake.infer({"X": X * 2})
         later = [fake.infer({"X": X * number}) for number in (4, 5)]
         model_class.kept.clear()
     assert (forgotten.error or "").startswith("model failed (id ")

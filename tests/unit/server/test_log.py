@@ -101,12 +101,17 @@ class TestReasons:
         ("reason", "short"),
         [
             ("Internal: E: x\n\nAt:\n  /p/model.py(4): initialize\n", "Internal: E: x (at model.py line 4)"),
+            (
+                "Internal: E: x\n\nAt:\n  /v/lib/python3.11/socket.py(3): f\n  <frozen os>(9): g\n  /a b/model.py(4): f\n",
+                "Internal: E: x (at model.py line 4)",
+            ),
+            ("Internal: E: x\n\nAt:\n  /v/lib/python3.11/socket.py(3): f\n", "Internal: E: x (at socket.py line 3)"),
             ("Not found: no such thing", "Not found: no such thing"),
             ("\n\n", ""),
         ],
     )
     def test_short(self, reason: str, short: str) -> None:
-        """One line: the message and where it was raised, without folders."""
+        """One line: the message and where the model's own code raised it, without folders."""
         assert short_reason(reason) == short
 
     @pytest.mark.parametrize(

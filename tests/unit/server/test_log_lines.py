@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import pytest
 
-from safe_triton.server.log_lines import as_json
+from safe_triton.server.log_lines import as_json, own_line
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,14 @@ def test_a_line(line: str, fields: dict[str, object]) -> None:
     """Every line becomes one object on one line, whatever it holds."""
     assert json.loads(as_json(line)) == fields
     assert "\n" not in as_json(line)
+
+
+def test_a_line_of_this_package() -> None:
+    """JSON with its time, in UTC like Triton's own lines."""
+    before = dt.datetime.now(dt.timezone.utc)
+    line = own_line("warning", "model failed", {"model": "a\nb"})
+    fields = json.loads(line)
+    written = dt.datetime.strptime(fields.pop("time"), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=dt.timezone.utc)
+    assert dt.timedelta(milliseconds=-1) < written - before < dt.timedelta(seconds=60)
+    assert fields == {"level": "warning", "message": "model failed", "model": "a\nb"}
+    assert b"\n" not in line

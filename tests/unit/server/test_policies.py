@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -79,3 +81,39 @@ class TestEffective:
         """Is an error before anything starts."""
         with pytest.raises(PolicyError, match=r"policy\.unknown_model"):
             effective_policies(policy, [model("aa")])
+
+
+class TestTensors:
+    CONFIG: ClassVar = {"input": [{"name": "TEXT"}], "output": [{"name": "IDS"}]}
+
+    def served(self, config: Mapping[str, Any]) -> ServedModel:
+        """The one model of the repository."""
+        return ServedModel(folder=Path("/srv/models/a"), config=config, entry="model.py", versions=("1",))
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("inputs.TXT.utf8 = true", "safe-triton.toml:2: models.a.limits.inputs.TXT: no such input"),
+            ("outputs.TEXT.max_bytes = 9", "safe-triton.toml:2: models.a.limits.outputs.TEXT: no such output"),
+        ],
+    )
+    def test_that_are_not_there(self, tmp_path: Path, line: str, said: str) -> None:
+        """Neither plan nor start takes a misspelt name: the tensor that was meant would keep the defaults."""
+        path = tmp_path / "safe-triton.toml"
+        path.write_text(f"[models.a.limits]\n{line}\n")
+        policy = load_policy(path)
+        for refused in (
+            lambda: effective_policies(policy, [self.served(self.CONFIG)]),
+            lambda: grants(policy, self.served(self.CONFIG)),
+        ):
+            with pytest.raises(PolicyError, match=re.escape(said)) as caught:
+                refused()
+            assert caught.value.reason == "policy.unknown_tensor"
+
+    @pytest.mark.parametrize("config", [CONFIG, {}, {"input": [{"name": "X"}]}])
+    def test_that_are_there_or_not_known_yet(self, tmp_path: Path, config: Mapping[str, Any]) -> None:
+        """A name of the configuration's; any name where the model itself completes its configuration."""
+        path = tmp_path / "safe-triton.toml"
+        path.write_text("[models.a.limits]\ninputs.TEXT.utf8 = true\n")
+        found = effective_policies(load_policy(path), [self.served(config)])
+        assert found["a"].limits.inputs["TEXT"].utf8

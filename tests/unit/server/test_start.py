@@ -75,6 +75,13 @@ class TestPaths:
         with pytest.raises(ServerStartError, match="absent is not a folder"):
             TritonServer(tmp_path / "absent", installation=installation).start()
 
+    def test_a_models_folder(self, tmp_path: Path, installation: TritonInstallation) -> None:
+        """It is no repository, though it holds folders; the message names the one above it."""
+        (tmp_path / "models" / "prices" / "1").mkdir(parents=True)
+        (tmp_path / "models" / "prices" / "config.pbtxt").touch()
+        with pytest.raises(ServerStartError, match=f"is the one above it: {tmp_path / 'models'}$"):
+            TritonServer(tmp_path / "models" / "prices", installation=installation).start()
+
     def test_a_repository_that_cannot_be_read(
         self, tmp_path: Path, installation: TritonInstallation, monkeypatch: pytest.MonkeyPatch
     ) -> None:

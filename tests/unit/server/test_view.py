@@ -250,3 +250,111 @@ class TestBackendInPython:
         view = RepositoryView(tmp_path / "view", [repository], backends=backends)
         (model,) = (model for model in view.served if model.name == "other")
         assert (model.backend_file, model.is_python) == (None, backend == "python")
+
+
+class TestHold:
+    def test_and_restore(self, view: RepositoryView) -> None:
+        """Another name than the folder's, which Triton's poll refuses; everything as it was afterwards."""
+        before = content(view)
+        view.hold("digits")
+        view.hold("digits")
+        during = content(view)
+        assert {name for name in before if before[name] != during[name]} == {"digits/config.pbtxt"}
+        assert read_pbtxt(view.path / "digits" / "config.pbtxt")["name"] not in {"", "digits"}
+        view.restore("digits")
+        assert content(view) == before
+
+    def test_and_withdraw(self, view: RepositoryView) -> None:
+        """The stand-in has the configuration of the model."""
+        before = content(view)
+        view.hold("digits")
+        view.withdraw("digits", "x")
+        view.restore("digits")
+        assert content(view) == before
+
+    def test_a_change(self, view: RepositoryView, repository: Path) -> None:
+        """A model that the operator has changed is shown as it is now."""
+        view.hold("digits")
+        write(repository / "digits" / "config.pbtxt", PYTHON + "max_batch_size: 3\n")
+        assert view.refresh() == Changes(changed=("digits",))
+        view.restore("digits")
+        assert read_pbtxt(view.path / "digits" / "config.pbtxt")["max_batch_size"] == 3
+
+    def test_a_model_of_another_backend(self, view: RepositoryView) -> None:
+        """Has no processes that could serve on."""
+        with pytest.raises(ValueError, match="Python backend"):
+            view.hold("onnx")
+
+
+def test_a_version_that_is_half_copied(view: RepositoryView, repository: Path) -> None:
+    """It has an entry file all the same: without one the stub crashes, and the server waits for it for ever."""
+    (repository / "digits" / "3").mkdir()
+    assert view.refresh() == Changes(changed=("digits",))
+    assert "serve" in (view.path / "digits" / "3" / "model.py").read_text()
+
+
+@pytest.mark.parametrize("call", ["reload", "withdraw", "restore", "refresh"])
+def test_a_clock_that_is_set_back(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Dates only grow: Triton takes no file for changed whose date is before the one that it knows."""
+    now_ns = [2_000_000_000_000_000_000]
+    monkeypatch.setattr("safe_triton.server.view.time.time_ns", lambda: now_ns[0])
+    view = RepositoryView(tmp_path / "view", [repository])
+    entry = view.path / "digits" / "1" / "model.py"
+    before_ns = entry.stat().st_mtime_ns
+    now_ns[0] -= 3600 * 1_000_000_000
+    if call == "refresh":
+        write(repository / "digits" / "new.txt")
+        view.refresh()
+    else:
+        getattr(view, call)(*(["digits", "x"] if call == "withdraw" else ["digits"]))
+    assert entry.stat().st_mtime_ns > before_ns
+
+
+class TestWhatCountsAsChanged:
+    def test_same_size_and_date(self, view: RepositoryView, repository: Path) -> None:
+        """As after a copy that keeps dates."""
+        file = repository / "digits" / "1" / "weights.npz"
+        dates = file.stat()
+        new = write(repository / "digits.new")
+        os.utime(new, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+        new.replace(file)
+        assert view.refresh() == Changes(changed=("digits",))
+
+    def test_a_version_that_is_a_link(self, tmp_path: Path, repository: Path) -> None:
+        """Somewhere else now."""
+        for release in ("old", "new"):
+            write(repository / "digits" / release / "model.py")
+        version = repository / "digits" / "3"
+        version.symlink_to("old")
+        view = RepositoryView(tmp_path / "view", [repository])
+        version.unlink()
+        version.symlink_to("new")
+        assert view.refresh() == Changes(changed=("digits",))
+
+    def test_a_repository_that_is_a_link(self, tmp_path: Path, repository: Path) -> None:
+        """As of tools that check out beside each other: it is followed at the next look, and not before."""
+        shutil.copytree(repository, tmp_path / "later", symlinks=True)
+        link = tmp_path / "current"
+        link.symlink_to(repository)
+        view = RepositoryView(tmp_path / "view", [link])
+        link.unlink()
+        link.symlink_to(tmp_path / "later")
+        view.reload("digits")
+        assert str(repository) in (view.path / "digits" / "1" / "model.py").read_text()
+        assert view.refresh() == Changes(changed=("chain", "digits", "onnx"))
+        assert str(tmp_path / "later") in (view.path / "digits" / "1" / "model.py").read_text()
+
+    def test_a_file_that_goes_while_it_is_looked_at(
+        self, view: RepositoryView, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing changes, and the message says that somebody is at work."""
+
+        def gone(status: os.stat_result) -> tuple[int, ...]:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "model.py.swp")
+
+        before = content(view)
+        monkeypatch.setattr("safe_triton.server.view._dates", gone)
+        with pytest.raises(ServerStartError, match=r"model\.py\.swp: No such file .* is being changed"):
+            view.refresh()
+        monkeypatch.undo()
+        assert content(view) == before

@@ -93,6 +93,14 @@ class TestProbes:
             served.snapshot = bad
             assert served.ask(path)[0] == 503
 
+    def test_served_by_the_processes_of_before(self, served: Served) -> None:
+        """While a new load is tried, and when it has failed, requests are answered: ready, and the line says by whom."""
+        row = ModelRow(model="a", state="quarantined", old_serves=True)
+        served.snapshot = replace(GOOD, models=(row,))
+        lines = "tritonserver ready\na quarantined, served by the processes of before\n"
+        assert served.ask("/readyz") == served.ask("/readyz?model=a") == (200, lines)
+        assert 'safe_triton_supervisor_model_serves{model="a"} 1' in prometheus_text(served.snapshot).splitlines()
+
     def test_of_one_model(self, served: Served) -> None:
         """Each model can be asked for by name."""
         served.snapshot = BAD_MODEL
@@ -218,3 +226,16 @@ class TestGateway:
         ):
             assert line in text.splitlines()
         assert not [line for line in prometheus_text(GOOD).splitlines() if line[:1] != "#" and "gateway" in line]
+
+
+@pytest.mark.parametrize(("refusal", "value"), [("", 0), ("policy.toml:3: is unknown", 1)])
+def test_reloads(refusal: str, value: int) -> None:
+    """Counted by what became of them; whether the last one was refused is a figure of its own, why is not."""
+    text = prometheus_text(replace(GOOD, reloads={"refused": 2}, reload_refusal=refusal))
+    for line in (
+        'safe_triton_supervisor_reloads_total{result="taken"} 0',
+        'safe_triton_supervisor_reloads_total{result="refused"} 2',
+        f"safe_triton_supervisor_reload_refused {value}",
+    ):
+        assert line in text.splitlines()
+    assert "is unknown" not in text

@@ -53,3 +53,12 @@ def test_a_flood_of_names() -> None:
     for number in range(3 * MOST_MODELS):
         hints.feed(b"successfully loaded 'm%d'\n" % number)
     assert len(hints.take_loaded()) <= MOST_MODELS
+
+
+def test_why_a_model_did_not_load() -> None:
+    """In one line, with the model's own file and quotes as they were; the last attempt counts."""
+    hints = LogHints(lambda: None)
+    line = 'E 7 model_lifecycle.cc:642] "failed to load \'alpha\' version 1: Internal: E: {} [\\"x\\"]\\n\\nAt:\\n  /lib/python3.11/socket.py(3): f\\n  /m/alpha/1/model.py(7): initialize\\n"\n'
+    hints.feed(line.format("first").encode())
+    hints.feed(line.format("second").encode() + b"I 7 model_lifecycle.cc:777] \"failed to load 'alpha'\"\n")
+    assert hints.reasons == {"alpha": 'Internal: E: second ["x"] (at model.py line 7)'}

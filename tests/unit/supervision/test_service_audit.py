@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from safe_triton.audit.engine import check_paths
+from safe_triton.audit.rules.table import level_of
 from safe_triton.errors import ServerStartError
 from safe_triton.policyfile import load_policy
-from safe_triton.supervision.service import _audit
+from safe_triton.supervision.service import _audit, declared_limits
 
 RULE = "py-shell-exec"
 MODEL = """import subprocess
@@ -57,3 +58,35 @@ def test_only_the_operator_accepts_an_error(tmp_path: Path) -> None:
         _audit([models], load_policy(policy_file))
     policy_file.write_text(POLICY.format(rule=RULE), encoding="utf-8")
     assert RULE not in {each.rule for each in _audit([models], load_policy(policy_file))}
+
+
+def test_the_worst_findings_come_first(tmp_path: Path) -> None:
+    """A start shows a few of them: they are not those whose model comes first in the alphabet."""
+    levels = [level_of(finding) for finding in _audit([_two_models(tmp_path)], load_policy(None))]
+    assert levels == sorted(levels, reverse=True)
+    assert len(set(levels)) > 1
+
+
+def _two_models(folder: Path) -> Path:
+    """The first by name has only notes, the second a warning."""
+    for name, dims in (("a", "1"), ("b", "-1")):
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "1" / "model.py").write_text("class TritonPythonModel: ...\n")
+        (folder / name / "config.pbtxt").write_text(
+            f'backend: "python"\nmax_batch_size: 4\n'
+            f'input [ {{ name: "X" data_type: TYPE_FP32 dims: [ {dims} ] }} ]\n'
+            f'output [ {{ name: "Y" data_type: TYPE_FP32 dims: [ {dims} ] }} ]\n'
+        )
+    return folder
+
+
+def test_limits_that_only_the_sdk_checks() -> None:
+    """What somebody wrote about requests; not the defaults, the sandbox, nor what the supervisor keeps."""
+    sources = {
+        "limits.max_batch_size": "p.toml:3",
+        "limits.inputs.X.finite": "config.pbtxt",
+        "limits.deadline_ms": "p.toml:4",
+        "limits.max_inputs": "default",
+        "sandbox.read": "p.toml:9",
+    }
+    assert declared_limits(sources) == ("limits.max_batch_size", "limits.inputs.X.finite")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_triton.supervision.session import Session, read_sessions, session_folder, write_session
+from safe_triton.supervision.session import Session, read_sessions, refresh_session, session_folder, write_session
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +66,13 @@ def test_without_a_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert session_folder() == tmp_path / f"safe-triton-{os.geteuid()}"
+
+
+def test_a_new_date() -> None:
+    """What is old in temporary folders is removed; a session that is gone already is no error."""
+    path = write_session(session(os.getpid()))
+    os.utime(path, ns=(1, 1))
+    refresh_session(path)
+    assert path.stat().st_mtime_ns > 1
+    path.unlink()
+    refresh_session(path)

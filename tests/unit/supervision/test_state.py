@@ -11,11 +11,13 @@ from safe_triton.supervision.causes import Cause
 from safe_triton.supervision.state import (
     NO_PROCESS_S,
     Action,
+    Asked,
     Blamed,
     Changed,
     Died,
     Event,
     Failed,
+    Hold,
     Hung,
     Kill,
     Loaded,
@@ -288,3 +290,74 @@ def test_a_long_wait_is_announced() -> None:
     assert actions[1] == Withdraw("model 'm' has failed and is loaded again in 5 s")
     health, actions = step(health, Tick(), 5.0, policy)
     assert actions == (Restore(),)
+
+
+class TestAnUpdateThatFails:
+    @pytest.fixture
+    def updated(self, model: Model) -> Model:
+        """A model whose new version has failed to load until it was quarantined; process 1 is of before."""
+        model(Changed())
+        actions: list[Action] = []
+        for pid in range(2, 3 + POLICY.max_failures):
+            assert actions in ([], [Reload()])
+            model(Started(pid, INSTANCE))
+            (*_, last) = model(Died(pid, Cause("exit", "exit status 0")))
+            actions = model.wait() if model.phase is Phase.WAITING else [last]
+        assert actions == [Hold()]
+        return model
+
+    def test_leaves_the_old_one_in_its_place(self, updated: Model) -> None:
+        """It is quarantined and serves: no stand-in, and no further attempt until it is due."""
+        assert updated.phase is Phase.QUARANTINED
+        assert updated.health.old_serves
+        assert updated.health.is_held
+        assert not updated.health.is_withdrawn
+
+    def test_is_tried_again(self, updated: Model) -> None:
+        """After its time, and at once when the operator asks; a good load ends it."""
+        for try_again in (updated.wait, lambda: updated(Asked())):
+            assert try_again() == [Restore()]
+            assert updated.phase is Phase.LOADING
+            assert updated.health.old_serves
+            updated(Started(updated.now_s.__hash__(), INSTANCE))
+            if try_again == updated.wait:
+                assert Hold() in updated(Died(updated.now_s.__hash__(), CRASH))
+        updated(Loaded())
+        assert updated.phase is Phase.READY
+        assert not updated.health.old_serves
+
+    @pytest.mark.parametrize("event", [Died(1, CRASH), ServerStarts()], ids=["process", "server"])
+    def test_the_old_one_goes(self, updated: Model, event: Event) -> None:
+        """Then there is nobody to serve: the stand-in answers."""
+        (withdraw,) = updated(event)
+        assert isinstance(withdraw, Withdraw)
+        assert "is quarantined" in withdraw.message
+        assert updated.health.is_withdrawn
+        assert not updated.health.is_held
+        assert updated.wait() == [Restore()]
+
+    def test_one_instance_of_the_old_one_is_missing(self) -> None:
+        """What is left of a load of which a process has died does not count as serving."""
+        model = Model()
+        model(Started(1, "m_0_0"))
+        model(Started(2, "m_0_1"))
+        model(Loaded())
+        model(Changed())
+        model(Died(1, CRASH))
+        assert not model.health.old_serves
+
+    def test_a_model_that_ends_the_server(self, model: Model) -> None:
+        """Is withdrawn, whatever of it serves."""
+        actions = model(Blamed(CRASH))
+        assert isinstance(actions[1], Withdraw)
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_the_operator_asks(model: Model, is_ready: bool) -> None:
+    """A model that serves or waits is loaded again at once, and what it did before is forgotten."""
+    if not is_ready:
+        model(Died(1, CRASH))
+    assert model(Asked()) == [Reload()]
+    assert model.phase is Phase.LOADING
+    assert model.health.failures == ()
+    assert model.health.old_serves == is_ready

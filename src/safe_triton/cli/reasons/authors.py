@@ -314,7 +314,7 @@ policy.unknown_field
   policy.unknown_field: Limits has no field 'max_batchsize'; did you mean 'max_batch_size'?
 
 policy.unknown_tensor
-  A declaration names an input or output that config.pbtxt does not have.
+  A declaration, or a table of safe-triton.toml, names an input or output that config.pbtxt does not have.
   author: correct the name.
   policy.unknown_tensor: Limits.inputs names 'TOKEN'; config.pbtxt has TOKENS
 

@@ -205,11 +205,14 @@ class BlsClient:
         if self._late >= self._policy.max_parallel:
             raise BlsLimitError(f"bls.limit: {self._late} earlier calls have not come back")
 
-    def gather(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    def gather(
+        self, calls: Sequence[tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], Sequence[str]]]
+    ) -> list[dict[str, Any]]:
         """Call several models at a time, within the one time that the request has left.
 
         Args:
-            calls: pairs of a model's name and its inputs; ``max_parallel`` of them run at a time.
+            calls: a model's name, its inputs and, where not all declared ones are wanted, the names of the outputs;
+                ``max_parallel`` of them run at a time.
 
         Returns:
             The answers in the order of the calls. Where some fail, the first one's error is raised once all are over.
@@ -236,13 +239,13 @@ class BlsClient:
             waiting.popleft()  # an interrupt leaves it there, to be left behind with the others
 
         try:
-            for model, inputs in calls:
+            for model, inputs, *outputs in calls:
                 if failure is not None:
                     break
                 if len(waiting) >= self._policy.max_parallel:
                     finish()
                 try:
-                    call = Call(self, model, inputs, None, None, None)
+                    call = Call(self, model, inputs, outputs[0] if outputs else None, None, None)
                     waiting.append((call, self._workers.start(call.request.exec), monotonic()))
                 except BlsError as error:
                     failure = error

@@ -98,6 +98,15 @@ class TritonPythonModel(SafeTritonPythonModel):
         answers = self.bls.gather([("double", {"X": x + number}) for number in range(10)])
         return np.concatenate([answer["Y"] for answer in answers])
 
+    def do_gather_some(self, x):
+        answers = self.bls.gather([("double", {"X": x}), ("double", {"X": x}, ["Y"])])
+        self.said = "|".join(" ".join(answer) for answer in answers)
+        return x
+
+    def do_gather_unknown_output(self, x):
+        self.bls.gather([("double", {"X": x}, ["Q"])])
+        return x
+
     def do_gather_failing(self, x):
         self.bls.gather([("double", {"X": x}), ("liar", {"X": np.array([10], np.float32)}), ("double", {"X": x})])
         return x
