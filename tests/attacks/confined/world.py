@@ -95,6 +95,8 @@ class Stage:
         self._stack.callback(short.unlink)
         self.victim = subprocess.Popen(["sleep", "300"], stdin=subprocess.DEVNULL, start_new_session=True)
         self._stack.callback(self._end_victim)
+        while not Path(f"/proc/{self.victim.pid}/cmdline").read_bytes():
+            time.sleep(0.001)  # Popen returns before the kernel has laid out the program's memory and arguments
         tcp = self._listen(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
         udp = self._listen(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0))
         self._listen(socket.AF_UNIX, socket.SOCK_STREAM, str(short / "stream"))
